@@ -1,0 +1,165 @@
+"""Seeds, threads, deterministic algorithms and the fingerprint of a run.
+
+This is the one module that touches global state.
+"""
+
+import hashlib
+import os
+import platform
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
+
+REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "faiss-cpu")
+
+
+def set_determinism(seed: int, threads: int | None = None) -> int:
+    """Seed every generator, ask for deterministic algorithms, and set the number of threads.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of Python's, NumPy's and PyTorch's global generators.  The library itself draws from
+        explicit generators only; this covers what other libraries may draw.
+    threads : int, optional
+        Number of threads; by default as many as cores are given to this process.
+
+    Returns
+    -------
+    int
+        The number of threads in force.
+    """
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - other libraries may draw from it
+    torch.manual_seed(seed)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    threads = threads or available_cores()
+    torch.set_num_threads(threads)
+    return threads
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread_per_operation() -> Iterator[int]:
+    """Run each PyTorch and BLAS operation on one thread; yield the number that was in force."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield before
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def seeded_torch(seed: int) -> Iterator[None]:
+    """Seed PyTorch's global CPU generator for the block only (module initialisers draw from it)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_array(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's dtype, shape and C-ordered values, in hexadecimal."""
+    array = np.ascontiguousarray(array)
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(memoryview(array).cast("B") if array.size else b"")
+    return digest.hexdigest()
+
+
+def cpu_model() -> str:
+    """Name the CPU as the operating system does."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def file_system(path: str | Path) -> str:
+    """Name the type of the file system that holds ``path`` (ext4, overlay, NTFS, apfs, ...)."""
+    path = Path(path).resolve()
+    mounts = [
+        part
+        for part in psutil.disk_partitions(all=True)
+        if path.is_relative_to(Path(part.mountpoint).resolve())
+    ]
+    if not mounts:
+        return "unknown"
+    return max(mounts, key=lambda part: len(Path(part.mountpoint).parts)).fstype or "unknown"
+
+
+def listing_is_sorted(folder: str | Path) -> bool:
+    """Tell whether the operating system happens to list ``folder`` in sorted order."""
+    names = [entry.name for entry in Path(folder).iterdir()]  # any order: it is the question
+    return names == sorted(names)
+
+
+def fingerprint(*, images: str | Path, threads: int, device: str) -> dict[str, object]:
+    """Describe what a run's numbers may depend on beside its parameters and its inputs.
+
+    Parameters
+    ----------
+    images : path
+        A folder of images; its file system and raw listing order are recorded.
+    threads : int
+        Number of threads in force.
+    device : str
+        The device in force (``"cpu"`` or ``"cuda"``).
+
+    Returns
+    -------
+    dict
+        Plain values only; no host names, users or paths.
+    """
+    blas = sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpool_info()})
+    packages = {name: version(name) for name in REPORTED_PACKAGES}
+    return {
+        "os": f"{platform.system()} {platform.release()}",
+        "cpu": cpu_model(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "cores": available_cores(),
+        "threads": threads,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "file_system": file_system(images),
+        "listing_is_sorted": listing_is_sorted(images),
+        "python": platform.python_version(),
+        "byte_order": sys.byteorder,
+        "blas": "; ".join(blas),
+        "onednn": torch.backends.mkldnn.is_available(),
+        **packages,
+    }
+
+
+def resolve_device(device: str) -> str:
+    """Turn ``auto`` into ``cuda`` or ``cpu``; refuse ``cuda`` where there is none."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("runtime.device=cuda, but PyTorch sees no GPU here; use auto or cpu")
+    return device

@@ -1,0 +1,99 @@
+"""Atomic writes of plain formats: a file is whole under its name, or it is not there."""
+
+import csv
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; rename it into place on success.
+
+    Raises
+    ------
+    OSError
+        When the disk is full; the message names the file and its folder.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(
+                errno.ENOSPC,
+                f"no space left for {path.name}: free some of the disk of {path.parent}",
+            ) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8 with line feeds on every system."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write JSON, indented, keys in the given order; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV table; floats keep the digits that bring them back exactly, ``None`` is empty."""
+    with (
+        atomic_path(path) as partial,
+        partial.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """Read a CSV table with a header; a byte-order mark is tolerated."""
+    with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def save_array(path: str | Path, array: np.ndarray) -> None:
+    """Write one array as ``.npy``."""
+    with atomic_path(path) as partial, partial.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+
+
+def load_array(path: str | Path) -> np.ndarray:
+    """Map a ``.npy`` file read-only into memory; nothing is read until it is used."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+@contextmanager
+def array_writer(
+    path: str | Path, shape: tuple[int, ...], dtype: np.dtype | type
+) -> Iterator[np.memmap]:
+    """Give a memory-mapped array to fill; it appears under ``path`` only when all is written.
+
+    The space is reserved first, so that a full disk is an error here and not a crash later.
+    """
+    with atomic_path(path) as partial:
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with partial.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, partial.stat().st_size)
+        yield array
+        array.flush()
+        array._mmap.close()  # Windows renames no file that is still mapped

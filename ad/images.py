@@ -1,0 +1,121 @@
+"""Decode one image by a stated rule and turn it into the network's input."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def _open(path: Path) -> Image.Image:
+    """Open and decode the whole file, so that damage shows here."""
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: the image is missing; restore it or remove its row"
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{path}: cannot be decoded as an image ({error}); replace the file or remove it"
+        ) from None
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to 8-bit RGB by a stated rule.
+
+    16-bit grey is divided by 257 (65535 to 255); grey is repeated over the channels; a palette is
+    looked up; an alpha channel is dropped, the colours below it kept; CMYK is converted by its
+    plain formula; the orientation that a camera noted is applied.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode in SIXTEEN_BIT:
+        grey = np.asarray(image).astype(np.float64) / 257.0
+        image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError(
+            "mode F (floating point) has no stated range; save the image as 8 or 16 bit"
+        )
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def read_rgb(path: str | Path) -> Image.Image:
+    """Read an image file as 8-bit RGB (see `to_rgb`).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When the file is missing, truncated or no image; the message names the path.
+    """
+    path = Path(path)
+    image = _open(path)
+    try:
+        return to_rgb(image)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def resize_and_crop(
+    image: Image.Image,
+    *,
+    size: int,
+    resize: int | None,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
+    """Bring an image to ``size`` x ``size`` pixels.
+
+    Parameters
+    ----------
+    image : PIL image
+    size : int
+        Side of the result, in pixels.
+    resize : int or None
+        ``None`` resizes straight to ``size`` x ``size``.  A number resizes the shorter side to it
+        and keeps the centre, as torchvision's ``Resize`` and ``CenterCrop`` do (256 and 224 in the
+        public PatchCore implementation).
+    resample : PIL filter
+        Bilinear, with antialiasing; masks take the nearest pixel.
+    """
+    if resize is None:
+        return image.resize((size, size), resample)
+    width, height = image.size
+    scale = resize / min(width, height)
+    wide, high = (resize, int(scale * height)) if width <= height else (int(scale * width), resize)
+    left, top = round((wide - size) / 2.0), round((high - size) / 2.0)
+    return image.resize((wide, high), resample).crop((left, top, left + size, top + size))
+
+
+def network_input(path: str | Path, *, size: int, resize: int | None) -> np.ndarray:
+    """Read one image as the network's input.
+
+    Returns
+    -------
+    array of float32, shape (3, size, size)
+        RGB in 0 to 1, minus ImageNet's mean, over ImageNet's standard deviation.
+    """
+    image = resize_and_crop(read_rgb(path), size=size, resize=resize)
+    pixels = np.asarray(image, dtype=np.float32) / np.float32(255.0)
+    return np.ascontiguousarray(((pixels - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1))
+
+
+def read_mask(path: str | Path, *, size: int, resize: int | None) -> np.ndarray:
+    """Read a defect mask in the geometry of the network's input.
+
+    Returns
+    -------
+    array of bool, shape (size, size)
+        True where the defect is (any value above 127).
+    """
+    mask = resize_and_crop(
+        read_rgb(path).convert("L"), size=size, resize=resize, resample=Image.Resampling.NEAREST
+    )
+    return np.asarray(mask) > 127

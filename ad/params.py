@@ -1,0 +1,151 @@
+"""What a user may set, and what each setting allows.  Knows nothing of files."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One parameter: what is allowed, in words and as a test."""
+
+    allowed: str
+    accepts: Callable[[object], bool]
+
+
+def _is_int(value: object, low: int, high: float = float("inf")) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _integer(low: int, high: float = float("inf")) -> Setting:
+    top = "" if high == float("inf") else f" to {high}"
+    words = f"an integer from {low}{top}" if top else f"an integer of at least {low}"
+    return Setting(words, lambda value: _is_int(value, low, high))
+
+
+def _integer_or_null(low: int, meaning: str) -> Setting:
+    return Setting(
+        f"null ({meaning}) or an integer of at least {low}",
+        lambda value: value is None or _is_int(value, low),
+    )
+
+
+def _choice(*names: str) -> Setting:
+    return Setting("one of " + ", ".join(names), lambda value: value in names)
+
+
+def _layers(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(_is_int(item, 0) or (isinstance(item, str) and item) for item in value)
+        and len(set(map(str, value))) == len(value)
+    )
+
+
+THRESHOLD_RULES = "max, quantile:Q with 0 < Q <= 1 (quantile:0.99), or mean_sd:K (mean_sd:3)"
+
+
+def parse_threshold_rule(rule: str) -> tuple[str, float | None]:
+    """Split ``max``, ``quantile:0.99`` or ``mean_sd:3`` into its name and its number."""
+    match = re.fullmatch(r"(max)|(quantile|mean_sd):(\d+(?:\.\d+)?)", rule)
+    if match:
+        if match[1]:
+            return "max", None
+        number = float(match[3])
+        if match[2] == "mean_sd" or 0 < number <= 1:
+            return match[2], number
+    raise ValueError(f"cv.threshold={rule!r} is not {THRESHOLD_RULES}")
+
+
+def _threshold(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse_threshold_rule(value))
+    except ValueError:
+        return False
+
+
+_TEXT = Setting("a non-empty text", lambda value: isinstance(value, str) and value.strip() != "")
+_FLAG = Setting("true or false", lambda value: isinstance(value, bool))
+
+SETTINGS: dict[str, Setting] = {
+    "seed": _integer(0, 2**32 - 1),
+    "data.path": _TEXT,
+    "image.size": _integer(32, 4096),
+    "image.resize": _integer_or_null(32, "straight to image.size"),
+    "backbone.name": _TEXT,
+    "backbone.weights": Setting(
+        "hub, random, or the path of a .safetensors or .pth file",
+        lambda value: (
+            isinstance(value, str)
+            and (value in ("hub", "random") or value.endswith((".safetensors", ".pth", ".pt")))
+        ),
+    ),
+    "backbone.layers": Setting("a list of different layer names or stage numbers", _layers),
+    "backbone.batch_size": _integer(1, 4096),
+    "patch.size": Setting(
+        "an odd integer from 1 to 15", lambda value: _is_int(value, 1, 15) and value % 2 == 1
+    ),
+    "patch.pretrain_dim": _integer(1, 16384),
+    "patch.target_dim": _integer(1, 16384),
+    "coreset.ratio": Setting(
+        "a number above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1
+    ),
+    "coreset.projection_dim": _integer_or_null(1, "no projection"),
+    "score.num_neighbors": _integer(1, 1000),
+    "score.squared": _FLAG,
+    "score.reweight": _FLAG,
+    "score.index": _choice("exact", "faiss_flat", "faiss_hnsw"),
+    "cv.folds": _integer(2, 1000),
+    "cv.shuffle": _FLAG,
+    "cv.threshold": Setting(THRESHOLD_RULES, _threshold),
+    "cv.aggregate": _choice("max", "mean", "median"),
+    "runtime.device": _choice("auto", "cpu", "cuda"),
+    "runtime.threads": _integer_or_null(1, "every core"),
+    "runtime.memory_gb": Setting(
+        "a number above 0 (gigabytes)", lambda value: _is_number(value) and value > 0
+    ),
+}
+
+
+def flatten(params: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Turn nested sections into dotted keys: ``{"cv": {"folds": 5}}`` to ``{"cv.folds": 5}``."""
+    flat: dict[str, object] = {}
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def validate(params: Mapping[str, object], settings: Mapping[str, Setting] = SETTINGS) -> None:
+    """Refuse unknown and missing keys, wrong types and values out of range.
+
+    Raises
+    ------
+    ValueError
+        One line that names the key, the value and what is allowed.
+    """
+    flat = flatten(params)
+    for key, value in flat.items():
+        if key not in settings:
+            section = key.rpartition(".")[0]
+            known = [k for k in settings if k.rpartition(".")[0] == section] or list(settings)
+            raise ValueError(f"unknown parameter {key}={value!r}; known are {', '.join(known)}")
+        if not settings[key].accepts(value):
+            raise ValueError(f"{key}={value!r} is not allowed; it must be {settings[key].allowed}")
+    for key in settings:
+        if key not in flat:
+            raise ValueError(f"parameter {key} is missing; it must be {settings[key].allowed}")
+    resize, size = flat.get("image.resize"), flat.get("image.size")
+    if isinstance(resize, int) and isinstance(size, int) and resize < size:
+        raise ValueError(
+            f"image.resize={resize} is smaller than the crop image.size={size}; "
+            f"it must be null or at least {size}"
+        )
