@@ -13,9 +13,9 @@ falls as the selection grows, so an old distance is an upper bound.  A round the
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ad.parallel import chunk_map
+from ad.progress import progress_bar
 
 ROWS = 2048  # points a thread brings up to date at a time; fits the cache with the picks
 
@@ -87,7 +87,7 @@ FLOAT32_LIMIT = 24.0
 
 
 class _Distances:
-    """Upper bounds of each point's squared distance to the selection, brought up to date in bulk."""
+    """Upper bounds of each point's squared distance to the selection, updated in bulk."""
 
     def __init__(self, points: np.ndarray, run) -> None:
         self.points = torch.from_numpy(points)
@@ -208,7 +208,7 @@ def k_center_greedy(
     n_candidates = FEWEST_CANDIDATES
     with (
         chunk_map(threads) as run,
-        tqdm(total=n_select, desc="coreset", unit="pick", disable=not progress) as bar,
+        progress_bar(n_select, "coreset", "pick", show=progress) as bar,
     ):
         distances = _Distances(points, run)
         fresh = picks

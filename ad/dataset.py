@@ -79,7 +79,7 @@ def _scan_mvtec(root: Path) -> list[ImageRecord]:
             relative = path.relative_to(root)
             if len(relative.parts) != 3:
                 raise ValueError(
-                    f"{relative.as_posix()}: expected {split}/<good or defect>/<file>; move it there"
+                    f"{relative.as_posix()}: expected {split}/<good or defect>/<file>; move it"
                 )
             defect = relative.parts[1]
             if split == "train" and defect != "good":
@@ -272,7 +272,7 @@ def of_split(records: Sequence[ImageRecord], split: str) -> list[ImageRecord]:
 
 
 def submission_order(root: str | Path, records: Sequence[ImageRecord]) -> list[str]:
-    """Return the test ids in the order of ``sample_submission.csv``, or sorted where there is none."""
+    """Return the test ids in the order of ``sample_submission.csv``; sorted where there is none."""
     sample = Path(root) / "sample_submission.csv"
     if sample.is_file():
         return [row["id"] for row in read_csv(sample)]

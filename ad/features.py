@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ad.backbone import Backbone
 from ad.files import array_writer
 from ad.images import network_input
 from ad.parallel import chunk_map
+from ad.progress import progress_bar
 
 GIGABYTE = 1e9
 PROCESS_BYTES = 0.7e9  # Python, PyTorch and timm, measured after their import on Linux
@@ -229,7 +229,7 @@ def extract_features(
 
         with (
             chunk_map(threads if device == "cpu" else 2) as run,
-            tqdm(total=len(paths), desc="extract", unit="image") as progress,
+            progress_bar(len(paths), "extract", "image") as progress,
         ):
             for count in run(one_chunk, starts):
                 progress.update(count)

@@ -1,0 +1,163 @@
+"""Image-level and pixel-level quality, with the uncertainty of the small test set."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import label as connected_components
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of a confusion table; anomalous is the positive class."""
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+    @property
+    def f1(self) -> float:
+        """2 TP / (2 TP + FP + FN); 0 where nothing is anomalous and nothing flagged."""
+        denominator = 2 * self.true_positive + self.false_positive + self.false_negative
+        return 2 * self.true_positive / denominator if denominator else 0.0
+
+
+def confusion(labels: np.ndarray, flags: np.ndarray) -> Confusion:
+    """Count a confusion table.
+
+    Parameters
+    ----------
+    labels, flags : arrays, shape (n_images,)
+        1 or True for anomalous and for flagged.
+    """
+    labels, flags = np.asarray(labels, dtype=bool), np.asarray(flags, dtype=bool)
+    if labels.shape != flags.shape:
+        raise ValueError(f"labels {labels.shape} and flags {flags.shape} differ in shape")
+    return Confusion(
+        int(np.sum(labels & flags)),
+        int(np.sum(~labels & flags)),
+        int(np.sum(labels & ~flags)),
+        int(np.sum(~labels & ~flags)),
+    )
+
+
+def f1_score(labels: np.ndarray, flags: np.ndarray) -> float:
+    """Return F1 of the anomalous class."""
+    return confusion(labels, flags).f1
+
+
+def both_classes(labels: np.ndarray) -> bool:
+    """Tell whether labels hold normal and anomalous images, as AUROC needs."""
+    return len(np.unique(labels)) == 2
+
+
+def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the ROC curve over images."""
+    return float(roc_auc_score(labels, scores))
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the average precision over images."""
+    return float(average_precision_score(labels, scores))
+
+
+def oracle_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Return the best F1 of any threshold, and that threshold; it looks at the test labels.
+
+    An image is flagged if its score is at least the threshold returned.
+    """
+    precision, recall, thresholds = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    best = int(np.argmax(f1[:-1]))
+    return float(f1[best]), float(thresholds[best])
+
+
+def bootstrap_interval(
+    labels: np.ndarray,
+    flags: np.ndarray,
+    *,
+    seed: int,
+    level: float = 0.95,
+    repeats: int = 2000,
+) -> tuple[float, float]:
+    """Return a percentile bootstrap interval of F1 over test images.
+
+    Normal and anomalous images are drawn separately, so that their numbers stay; the threshold is
+    held fixed, so its own uncertainty is not in it.
+    """
+    generator = np.random.default_rng(seed)
+    labels, flags = np.asarray(labels, dtype=bool), np.asarray(flags, dtype=bool)
+    hits, n_anomalous = int(np.sum(flags & labels)), int(np.sum(labels))
+    alarms, n_normal = int(np.sum(flags & ~labels)), int(np.sum(~labels))
+    # Drawing a class's images with replacement makes its number of flags binomial.
+    true_positive = generator.binomial(n_anomalous, hits / max(n_anomalous, 1), repeats)
+    false_positive = generator.binomial(n_normal, alarms / max(n_normal, 1), repeats)
+    f1 = 2 * true_positive / np.maximum(true_positive + false_positive + n_anomalous, 1)
+    low, high = np.quantile(f1, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def per_defect(
+    defects: list[str], labels: np.ndarray, scores: np.ndarray, flags: np.ndarray
+) -> list[dict[str, object]]:
+    """Return for each defect: images, share found, and AUROC against all normal images."""
+    names = np.array(defects)
+    labels, flags = np.asarray(labels), np.asarray(flags, dtype=bool)
+    normal = labels == 0
+    rows = []
+    for name in sorted(set(names[labels == 1])):
+        own = names == name
+        rows.append(
+            {
+                "defect": str(name),
+                "images": int(own.sum()),
+                "found": int(flags[own].sum()),
+                "image_auroc": image_auroc(labels[own | normal], scores[own | normal]),
+            }
+        )
+    return rows
+
+
+def pixel_auroc(masks: np.ndarray, maps: np.ndarray) -> float:
+    """Return the area under the ROC curve over all pixels of all test images.
+
+    Parameters
+    ----------
+    masks : array of bool, shape (n_images, h, w)
+    maps : array of float, shape (n_images, h, w)
+    """
+    return float(roc_auc_score(masks.ravel(), maps.ravel()))
+
+
+def aupro(masks: np.ndarray, maps: np.ndarray, *, max_fpr: float = 0.3) -> float:
+    """Return the area under the per-region overlap curve up to a false-positive rate.
+
+    The overlap of a threshold is the mean over defect regions (8-connected components) of the
+    share of their pixels found; the rate is over all normal pixels.  The area up to ``max_fpr`` is
+    divided by ``max_fpr``.  Computed at every distinct score, without a grid of thresholds.
+
+    References
+    ----------
+    Bergmann et al., *The MVTec Anomaly Detection Dataset*, IJCV 2021, section 5.
+    """
+    overlap = np.zeros(masks.shape, dtype=np.float64)
+    n_regions = 0
+    for number, mask in enumerate(masks):
+        regions, count = connected_components(mask, structure=np.ones((3, 3)))
+        sizes = np.bincount(regions.ravel(), minlength=count + 1)
+        overlap[number][mask] = 1.0 / sizes[regions[mask]]
+        n_regions += count
+    if n_regions == 0 or masks.all():
+        raise ValueError(f"AUPRO needs defect regions and normal pixels; got {n_regions} regions")
+    order = np.argsort(-maps.ravel(), kind="stable")
+    scores = maps.ravel()[order]
+    found = np.cumsum(overlap.ravel()[order]) / n_regions
+    false = np.cumsum(~masks.ravel()[order]) / np.sum(~masks)
+    last = np.append(scores[1:] != scores[:-1], True)  # tied pixels pass a threshold together
+    rate = np.concatenate([[0.0], false[last]])
+    pro = np.concatenate([[0.0], found[last]])
+    inside = rate <= max_fpr
+    rate_in = np.append(rate[inside], max_fpr)
+    pro_in = np.append(pro[inside], np.interp(max_fpr, rate, pro))
+    return float(np.trapezoid(pro_in, rate_in) / max_fpr)

@@ -1,0 +1,119 @@
+"""Figures for the notebooks; each function draws on the Axes that it is given."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from sklearn.metrics import roc_curve
+
+# Okabe and Ito's palette: told apart with any colour vision, and the same in every figure.
+NORMAL_COLOUR = "#0072B2"
+ANOMALOUS_COLOUR = "#D55E00"
+NEUTRAL_COLOUR = "#666666"
+THRESHOLD_STYLE = {"color": "black", "linestyle": "--", "linewidth": 1.5}
+
+
+def score_histogram(
+    ax: Axes, scores: np.ndarray, labels: np.ndarray | None, threshold: float, *, unit: str
+) -> None:
+    """Draw the histogram of image scores with the threshold; ``labels`` may be unknown."""
+    bins = np.linspace(min(scores.min(), threshold), max(scores.max(), threshold), 31)
+    if labels is None:
+        ax.hist(scores, bins, color=NEUTRAL_COLOUR, label=f"test images ({len(scores)})")
+    else:
+        for value, name, colour in (
+            (0, "normal", NORMAL_COLOUR),
+            (1, "anomalous", ANOMALOUS_COLOUR),
+        ):
+            own = scores[labels == value]
+            ax.hist(own, bins, color=colour, alpha=0.65, label=f"{name} ({len(own)})")
+    ax.axvline(threshold, **THRESHOLD_STYLE, label=f"threshold {threshold:.3g}")
+    ax.set_xlabel(f"image score ({unit})")
+    ax.set_ylabel("images")
+    ax.legend()
+
+
+def fold_scores(
+    ax: Axes, scores: Sequence[np.ndarray], thresholds: np.ndarray, final: float, *, unit: str
+) -> None:
+    """Draw each fold's held-out scores, its threshold, and the final threshold."""
+    for fold, (own, threshold) in enumerate(zip(scores, thresholds, strict=True), start=1):
+        spread = np.linspace(-0.3, 0.3, len(own))
+        ax.plot(fold + spread, own, ".", color=NORMAL_COLOUR, alpha=0.6)
+        ax.hlines(threshold, fold - 0.4, fold + 0.4, color=ANOMALOUS_COLOUR, linewidth=2)
+    ax.axhline(final, **THRESHOLD_STYLE, label=f"final threshold {final:.3g}")
+    ax.plot([], [], ".", color=NORMAL_COLOUR, label="held-out normal image")
+    ax.plot([], [], color=ANOMALOUS_COLOUR, label="fold's threshold")
+    ax.set_xticks(range(1, len(scores) + 1))
+    ax.set_xlabel("fold")
+    ax.set_ylabel(f"image score ({unit})")
+    ax.legend()
+
+
+def roc(ax: Axes, labels: np.ndarray, scores: np.ndarray, *, auroc: float) -> None:
+    """Draw the image-level ROC curve."""
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores)
+    ax.plot(
+        false_positive_rate,
+        true_positive_rate,
+        color=ANOMALOUS_COLOUR,
+        label=f"AUROC {auroc:.3f}",
+    )
+    ax.plot([0, 1], [0, 1], color=NEUTRAL_COLOUR, linestyle=":", label="chance")
+    ax.set_xlabel("false-positive rate")
+    ax.set_ylabel("true-positive rate")
+    ax.set_aspect("equal")
+    ax.legend(loc="lower right")
+
+
+def coreset_scatter(ax: Axes, patches: np.ndarray, selected: np.ndarray) -> None:
+    """Draw patches in their first two principal components, the selected ones by greedy order.
+
+    Parameters
+    ----------
+    patches : array, shape (n, 2)
+        A sample of all patches.
+    selected : array, shape (n_select, 2)
+        In greedy order.
+    """
+    ax.plot(*patches.T, ".", color="#bbbbbb", markersize=2, label=f"patches ({len(patches)} shown)")
+    points = ax.scatter(*selected.T, c=np.arange(len(selected)), s=8, cmap="viridis")
+    ax.figure.colorbar(points, ax=ax, label="pick, in greedy order")
+    ax.set_xlabel("1st principal component")
+    ax.set_ylabel("2nd principal component")
+    ax.legend(loc="upper right")
+
+
+def plain_image(ax: Axes, image: np.ndarray, title: str) -> None:
+    """Draw an image without axes."""
+    ax.imshow(image)
+    ax.set_title(title, fontsize=9)
+    ax.set_axis_off()
+
+
+def overlay(
+    ax: Axes,
+    image: np.ndarray,
+    anomaly_map: np.ndarray,
+    *,
+    limits: tuple[float, float],
+    mask: np.ndarray | None,
+    title: str,
+) -> None:
+    """Draw an anomaly map over its image, with the outline of the true defect where known.
+
+    Parameters
+    ----------
+    image : array of uint8, shape (h, w, 3)
+    anomaly_map : array of float, shape (h, w)
+    limits : tuple of float
+        Scores of the colour map's ends; the same for all images that are compared.
+    mask : array of bool, shape (h, w), or None
+    title : str
+    """
+    plain_image(ax, image, title)
+    low, high = limits
+    strength = np.clip((anomaly_map - low) / max(high - low, np.finfo(float).tiny), 0, 1)
+    ax.imshow(anomaly_map, cmap="inferno", vmin=low, vmax=high, alpha=0.7 * strength)
+    if mask is not None and mask.any():
+        ax.contour(mask, levels=[0.5], colors="#56B4E9", linewidths=1.2)

@@ -1,0 +1,71 @@
+"""Short texts and tables for the notebooks, made from a run's numbers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Lay out rows as a Markdown table; floats get three decimals, ``None`` an empty cell."""
+    if not rows:
+        return ""
+
+    def cell(value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
+        if isinstance(value, float | np.floating):
+            return f"{value:.3f}"
+        return str(value)
+
+    header = list(rows[0])
+    lines = [header, ["---"] * len(header), *([cell(row[key]) for key in header] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def environment_line(fingerprint: Mapping[str, object]) -> str:
+    """Sum up a run's environment in one line."""
+    return (
+        f"{fingerprint['os']}, {fingerprint['cpu']} ({fingerprint['instruction_set']}), "
+        f"{fingerprint['threads']} threads, {fingerprint['device']}, file system "
+        f"{fingerprint['file_system']} "
+        f"({'sorted' if fingerprint['listing_is_sorted'] else 'unsorted'} listing), "
+        f"Python {fingerprint['python']}, torch {fingerprint['torch']}, "
+        f"timm {fingerprint['timm']}, "
+        f"numpy {fingerprint['numpy']}, Pillow {fingerprint['pillow']}"
+    )
+
+
+def inputs_note(inputs: Mapping[str, object]) -> str:
+    """State in Markdown where the images and the weights come from, loudly where they mean less.
+
+    Parameters
+    ----------
+    inputs : mapping
+        What ``artifacts/inputs.json`` holds: ``data`` and ``weights``.
+    """
+    data, weights = inputs["data"], inputs["weights"]
+    lines = []
+    if weights["source"] == "random":
+        lines.append(
+            "> **RANDOM WEIGHTS. The backbone was never trained, so quality figures below are "
+            "near chance and mean nothing.** Set `backbone.weights` to a file or `hub`."
+        )
+    if data["synthetic"]:
+        lines.append(
+            "> **Synthetic images.** These are the repository's own drawings of transistors; the "
+            "figures below say nothing about real devices."
+        )
+    digest = f", SHA-256 `{weights['sha256'][:16]}`" if weights["sha256"] else ""
+    lines.append(
+        f"Images: {data['n_train']} training and {data['n_test']} test images, {data['layout']} "
+        f"layout, SHA-256 of all `{data['sha256'][:16]}`. "
+        f"Backbone: `{weights['backbone']}`, weights `{weights['source']}`{digest}."
+    )
+    return "\n\n".join(lines)
+
+
+def score_unit(*, squared: bool) -> str:
+    """Name the unit of a patch score."""
+    return "mean squared feature distance" if squared else "mean feature distance"

@@ -1,0 +1,135 @@
+"""Put what people read into reports/: the executed notebooks, their pages, and an index page.
+
+Usage: python -m tools.build_report
+
+Everything is self-contained: the pages need no network and no scripts.
+"""
+
+import html
+from pathlib import Path
+
+import nbformat
+from nbconvert.exporters import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from ad.files import atomic_path, read_json, write_text
+
+RENDERED, ARTIFACTS, REPORTS = Path("artifacts/rendered"), Path("artifacts"), Path("reports")
+STAGES = ("01_extract_features", "02_build_coreset", "03_cv_threshold", "04_evaluate")
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; }
+nav { margin-bottom: 1.5rem; } nav a { margin-right: 1rem; }
+a { color: #0072B2; }
+img { max-width: 100%; height: auto; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { border-bottom: 1px solid #ccc; padding: .25rem .8rem; text-align: left; }
+blockquote { border-left: 4px solid #D55E00; margin: 1rem 0; padding: .3rem 1rem;
+             background: #fdf2ea; }
+pre { overflow-x: auto; font-size: 13px; line-height: 1.4; }
+.highlight { background: #f6f8fa; border-radius: 4px; padding: .4rem .8rem; }
+.jp-InputPrompt, .jp-OutputPrompt, .anchor-link, .prompt { display: none; }
+details > summary { cursor: pointer; color: #666; font-size: 14px; }
+.figure { margin: 1.2rem 0; }
+"""
+
+
+def page(title: str, body: str, *, code: bool) -> str:
+    """Wrap a body in a page with its own styles."""
+    colours = HtmlFormatter(style="friendly").get_style_defs(".highlight") if code else ""
+    pages = [("index", "Result"), *((stage, stage.replace("_", " ")) for stage in STAGES)]
+    links = " ".join(f'<a href="{name}.html">{words}</a>' for name, words in pages)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n'
+        f'<link rel="icon" href="data:,">\n<title>{html.escape(title)}</title>\n'
+        f"<style>{STYLE}{colours}</style>\n</head>\n<body>\n<nav>{links}</nav>\n{body}\n"
+        f"</body>\n</html>\n"
+    )
+
+
+def notebook_body(path: Path) -> str:
+    """Render a notebook's cells as HTML without scripts."""
+    exporter = HTMLExporter(template_name="basic", embed_images=True)
+    exporter.exclude_anchor_links = True
+    body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
+    return body
+
+
+def index_body(summary: dict, inputs: dict, environment: dict) -> str:
+    """Lead with the result: a sentence, the figures, the histogram, the anomaly maps."""
+    data, weights = inputs["data"], inputs["weights"]
+    n_flagged, n_test = summary["n_flagged"], summary["n_test"]
+    if "f1" in summary:
+        sentence = (
+            f"F1 = {summary['f1']:.3f} at a threshold chosen from normal images alone "
+            f"(95 % interval {summary['f1_low']:.3f} to {summary['f1_high']:.3f}); "
+            f"{n_flagged} of {n_test} test images are flagged."
+        )
+    else:
+        sentence = (
+            f"{n_flagged} of {n_test} test images are flagged; the test labels are unknown, so "
+            f"nothing here says how many of them are right."
+        )
+    notes = []
+    if weights["source"] == "random":
+        notes.append("RANDOM WEIGHTS: the backbone was never trained; the figures mean nothing.")
+    if data["synthetic"]:
+        notes.append("Synthetic images, drawn by this repository; not real devices.")
+    figures = "".join(
+        f"<tr><th>{html.escape(key)}</th><td>{_figure(value)}</td></tr>"
+        for key, value in summary.items()
+        if not isinstance(value, dict)
+    )
+    digest = f", SHA-256 <code>{weights['sha256']}</code>" if weights["sha256"] else ""
+    facts = ", ".join(f"{key} {value}" for key, value in environment.items())
+    return (
+        "<h1>Anomaly detection: the result</h1>\n"
+        + "".join(
+            f"<blockquote><strong>{html.escape(note)}</strong></blockquote>" for note in notes
+        )
+        + f"<p><strong>{html.escape(sentence)}</strong></p>\n"
+        f"<p>Backbone <code>{html.escape(weights['backbone'])}</code>, weights "
+        f"<code>{html.escape(weights['source'])}</code>{digest}; {data['n_train']} training and "
+        f"{n_test} test images, {data['layout']} layout.</p>\n"
+        '<div class="figure"><img src="histogram.png" alt="Histogram of the image scores with the '
+        'threshold, and the ROC curve where labels are known"></div>\n'
+        '<div class="figure"><img src="wall.png" alt="Test images above their anomaly maps"></div>\n'
+        f"<table>{figures}</table>\n"
+        '<p>Files: <a href="submission.csv">submission.csv</a>. Each step is a page above.</p>\n'
+        f"<p><small>Environment: {html.escape(facts)}</small></p>"
+    )
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else html.escape(str(value))
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    with atomic_path(target) as partial:
+        partial.write_bytes(source.read_bytes())
+
+
+def main() -> None:
+    """Write every page, then the files beside them."""
+    for stage in STAGES:
+        copy(RENDERED / f"{stage}.ipynb", REPORTS / f"{stage}.ipynb")
+        title = stage.replace("_", " ")
+        body = notebook_body(RENDERED / f"{stage}.ipynb")
+        write_text(REPORTS / f"{stage}.html", page(title, body, code=True))
+    body = index_body(
+        read_json(Path("metrics/evaluate.json")),
+        read_json(ARTIFACTS / "inputs.json"),
+        read_json(ARTIFACTS / "environment.json"),
+    )
+    for name in ("histogram.png", "wall.png"):
+        copy(ARTIFACTS / "figures" / name, REPORTS / name)
+    for name in ("submission.csv", "environment.json"):
+        copy(ARTIFACTS / name, REPORTS / name)
+    write_text(REPORTS / "index.html", page("Anomaly detection: the result", body, code=False))
+
+
+if __name__ == "__main__":
+    main()

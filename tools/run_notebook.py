@@ -1,0 +1,103 @@
+"""Run one notebook as a DVC stage and write it so that equal runs give equal bytes.
+
+Usage: python -m tools.run_notebook NOTEBOOK OUTPUT [key=value ...]
+
+Parameters are those that the stage declares in dvc.yaml (DVC names it in DVC_STAGE), flattened:
+``image.size`` becomes ``image_size``. ``key=value`` adds to them (YAML values; matrix stages).
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import dvc.api
+import nbformat
+import papermill
+import yaml
+from traitlets.config import Config
+
+from ad.files import write_text
+from ad.params import flatten
+
+
+def stage_parameters(stage: str, extra: list[str]) -> dict[str, object]:
+    """Read the stage's declared parameters and the command line's."""
+    declared = dvc.api.params_show(stages=stage) if stage else {}
+    parameters = {key.replace(".", "_"): value for key, value in flatten(declared).items()}
+    for item in extra:
+        key, _, value = item.partition("=")
+        parameters[key] = yaml.safe_load(value)
+    return parameters
+
+
+def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:
+    """Refuse parameters that the notebook does not have; papermill would only warn."""
+    known = papermill.inspect_notebook(str(notebook))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise SystemExit(f"{notebook}: has no parameter {', '.join(unknown)}; see its second cell")
+
+
+def settle(path: Path) -> str:
+    """Strip what differs between equal runs: times, ids, addresses, paths, progress bars."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        cell.metadata.pop("exception", None)
+        if cell.cell_type == "code":
+            # Progress and warnings went to the terminal; a page for reading does without them.
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    text = nbformat.writes(notebook) + "\n"
+    text = text.replace(str(Path.cwd()), ".").replace(sys.prefix, "<environment>")
+    text = re.sub(r"ipykernel_\d+(/\d+\.py)?", "ipykernel", text)
+    return re.sub(r"\b0x[0-9a-f]{8,}\b", "0x0", text)
+
+
+def main(arguments: list[str]) -> None:
+    """Run the notebook; on failure leave it beside the output and exit with 1."""
+    if len(arguments) < 2:
+        raise SystemExit(__doc__)
+    notebook, output = Path(arguments[0]), Path(arguments[1])
+    parameters = stage_parameters(os.environ.get("DVC_STAGE", ""), arguments[2:])
+    check_parameters(notebook, parameters)
+    # The kernel must be this environment's own, and equal runs need equal settings.
+    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
+    os.environ["PYTHONPATH"] = str(Path.cwd())  # this tree's ad, also in a copy of the tree
+    os.environ["PYTHONHASHSEED"] = "0"
+    os.environ["SOURCE_DATE_EPOCH"] = "0"
+    os.environ["MATPLOTLIBRC"] = str(Path.cwd() / "matplotlibrc")
+    if not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"
+    config = Config()
+    if os.name != "nt":  # sockets as files: no warning about TCP, and no network needed
+        config.KernelManager.transport = "ipc"
+    executed = output.with_name(f"{output.stem}.failed.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{notebook.stem}: {', '.join(f'{k}={v}' for k, v in parameters.items())}", flush=True)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(executed),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(notebook.parent),
+            progress_bar=False,
+            stderr_file=sys.stderr,
+            record_timing=False,
+            config=config,
+        )
+    except papermill.PapermillExecutionError as error:
+        raise SystemExit(
+            f"{notebook}: {error.ename}: {error.evalue}\n"
+            f"(the notebook as far as it came: {executed})"
+        ) from None
+    write_text(output, settle(executed))
+    executed.unlink()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
