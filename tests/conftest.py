@@ -1,0 +1,58 @@
+"""What several test files share."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_data import write_competition, write_mvtec
+
+
+@pytest.fixture(autouse=True)
+def global_state_restored() -> Iterator[None]:
+    """Give the next test the seeds, threads and switches that this one found."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - put back below
+    threads, workspace = torch.get_num_threads(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    if workspace is None:
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    else:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace
+
+
+@pytest.fixture
+def small_mvtec(tmp_path: Path) -> Path:
+    """Return the folder of a small data set in MVTec AD layout, with masks."""
+    root = tmp_path / "mvtec"
+    write_mvtec(root, n_train=4, n_normal=2, n_anomalous=2, size=32)
+    return root
+
+
+@pytest.fixture
+def small_competition(tmp_path: Path) -> Path:
+    """Return the folder of a small unlabelled data set in competition layout."""
+    root = tmp_path / "competition"
+    write_competition(root, n_train=4, n_test=4, size=32)
+    return root
+
+
+@pytest.fixture
+def one_line() -> Callable[..., None]:
+    """Return a check that an error is one line and holds every part asked for."""
+
+    def check(caught: pytest.ExceptionInfo, *parts: str) -> None:
+        text = str(caught.value)
+        assert "\n" not in text, text
+        missing = [part for part in parts if part not in text]
+        assert not missing, f"{missing} not in: {text}"
+
+    return check
