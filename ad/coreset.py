@@ -91,7 +91,8 @@ class _Distances:
 
     def __init__(self, points: np.ndarray, run) -> None:
         self.points = torch.from_numpy(points)
-        self.mean = torch.from_numpy(points.mean(axis=0, dtype=np.float64))
+        # Rounded to float32, so that norms and products use the same centre in either precision.
+        self.mean = torch.from_numpy(points.mean(axis=0, dtype=np.float64).astype(np.float32))
         self.dtype = torch.float64
         parts = torch.arange(len(points)).split(ROWS)
         self.norms = torch.cat([self.centred(part).square_().sum(dim=1) for part in parts])

@@ -28,15 +28,27 @@ class PatchSettings:
     ----------
     size : int
         Side of the neighbourhood, odd; 3 in the paper.
-    pretrain_dim : int
-        Dimension that each layer's neighbourhoods are pooled to.
-    target_dim : int
-        Dimension of a patch feature, all layers together.
+    pretrain_dim : int or None
+        Dimension that each layer's neighbourhoods are pooled to; ``None`` keeps one value a
+        channel, the mean over its neighbourhood.
+    target_dim : int or None
+        Dimension of a patch feature, all layers together; ``None`` keeps the layers' dimensions
+        one behind the other.
     """
 
     size: int
-    pretrain_dim: int
-    target_dim: int
+    pretrain_dim: int | None
+    target_dim: int | None
+
+    def layer_dim(self, channels: int) -> int:
+        """Return the dimension that a layer of so many channels is pooled to."""
+        return channels if self.pretrain_dim is None else self.pretrain_dim
+
+    def feature_dim(self, channels: Sequence[int]) -> int:
+        """Return the dimension of a patch feature from layers of so many channels."""
+        if self.target_dim is not None:
+            return self.target_dim
+        return sum(self.layer_dim(each) for each in channels)
 
 
 def pool_neighbourhoods(maps: Tensor, *, size: int, dim: int) -> Tensor:
@@ -68,8 +80,8 @@ def pool_neighbourhoods(maps: Tensor, *, size: int, dim: int) -> Tensor:
 def patch_features(maps: Sequence[Tensor], settings: PatchSettings) -> Tensor:
     """Join the maps of several layers into one feature a patch (Roth et al., eq. 1 to 3).
 
-    Each layer is pooled over neighbourhoods, resized (bilinear) to the finest grid, and pooled to
-    ``pretrain_dim``; the layers, one behind the other, are pooled to ``target_dim``.  Pooling
+    Each layer is pooled over neighbourhoods to ``pretrain_dim`` and resized (bilinear) to the
+    finest grid; the layers, one behind the other, are pooled to ``target_dim``.  Pooling
     comes before resizing here: both are linear, on different axes, so the result is the authors'
     to rounding, and the coarse grid is smaller.
 
@@ -80,30 +92,33 @@ def patch_features(maps: Sequence[Tensor], settings: PatchSettings) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (n, h, w, target_dim), float32
+    Tensor, shape (n, h, w, dim), float32
+        ``dim`` is ``settings.feature_dim`` of the layers' channels.
     """
     n, _, height, width = maps[0].shape
     layers = []
     for values in maps:
-        pooled = pool_neighbourhoods(values, size=settings.size, dim=settings.pretrain_dim)
+        dim = settings.layer_dim(values.shape[1])
+        pooled = pool_neighbourhoods(values, size=settings.size, dim=dim)
         if pooled.shape[-2:] != (height, width):
             pooled = F.interpolate(
                 pooled, size=(height, width), mode="bilinear", align_corners=False
             )
         layers.append(pooled.permute(0, 2, 3, 1))
     joined = torch.cat(layers, dim=-1) if len(layers) > 1 else layers[0]
-    if joined.shape[-1] == settings.target_dim:
+    dim = settings.feature_dim([values.shape[1] for values in maps])
+    if joined.shape[-1] == dim:
         return joined.contiguous()
     flat = joined.reshape(n * height * width, 1, -1)
-    pooled = F.adaptive_avg_pool1d(flat, settings.target_dim)
-    return pooled.reshape(n, height, width, settings.target_dim)
+    return F.adaptive_avg_pool1d(flat, dim).reshape(n, height, width, dim)
 
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What one pass needs: the grid of patches, images at a time, and bytes of memory."""
+    """What one pass gives and needs: patches, their dimension, images at a time, and bytes."""
 
     grid: tuple[int, int]
+    feature_dim: int
     chunk: int
     bytes_per_image: int
     fixed_bytes: int
@@ -141,7 +156,9 @@ def plan_extraction(
         handle.remove()
     grid = (maps[0].shape[2], maps[0].shape[3])
     unfolded = sum(m.numel() * settings.size**2 for m in maps)
-    pooled = grid[0] * grid[1] * (settings.pretrain_dim * len(maps) + settings.target_dim)
+    channels = [m.shape[1] for m in maps]
+    feature_dim = settings.feature_dim(channels)
+    pooled = grid[0] * grid[1] * (sum(map(settings.layer_dim, channels)) + feature_dim)
     # Factor 3: a residual block keeps its input beside a layer's input and output, with workspace.
     bytes_per_image = 3 * largest + 4 * (2 * unfolded + 2 * pooled)
     weights = sum(p.numel() * p.element_size() for p in backbone.model.parameters())
@@ -155,7 +172,7 @@ def plan_extraction(
             f"{image_size} need {needed:.2f}; raise it, or lower runtime.threads or image.size"
         )
     chunk = min(fitting, batch_size, CPU_CHUNK if device == "cpu" else batch_size)
-    return ExtractionPlan(grid, chunk, bytes_per_image, fixed)
+    return ExtractionPlan(grid, feature_dim, chunk, bytes_per_image, fixed)
 
 
 def extract_features(
@@ -182,7 +199,7 @@ def extract_features(
     paths : sequence of path
         Image files; row i of the result belongs to ``paths[i]``.
     output : path
-        ``.npy`` file of float32, shape (n_images, h, w, target_dim).
+        ``.npy`` file of float32, shape (n_images, h, w, dim).
     settings : PatchSettings
     image_size, image_resize
         See `ad.images.resize_and_crop`; pixels.
@@ -207,7 +224,7 @@ def extract_features(
         threads=threads,
         device=device,
     )
-    shape = (len(paths), *plan.grid, settings.target_dim)
+    shape = (len(paths), *plan.grid, plan.feature_dim)
     backbone.model.to(device=device, memory_format=torch.channels_last)
     starts = range(0, len(paths), plan.chunk)
 

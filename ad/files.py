@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quota error
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -18,7 +20,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        When the disk is full; the message names the file and its folder.
+        When the disk or the user's quota is full; the message names the file and its folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,9 +29,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in NO_SPACE:
             raise OSError(
-                errno.ENOSPC,
+                error.errno,
                 f"no space left for {path.name}: free some of the disk of {path.parent}",
             ) from error
         raise
@@ -65,9 +67,20 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Read a CSV table with a header; a byte-order mark is tolerated."""
+    """Read a CSV table with a header; a byte-order mark is tolerated.
+
+    Raises
+    ------
+    ValueError
+        When the file is not UTF-8 or no table; the message names it.
+    """
     with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-        return list(csv.DictReader(stream))
+        try:
+            return list(csv.DictReader(stream))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+        except csv.Error as error:
+            raise ValueError(f"{path}: no CSV table ({error}); look for an open quote") from None
 
 
 def save_array(path: str | Path, array: np.ndarray) -> None:
@@ -94,6 +107,8 @@ def array_writer(
         if hasattr(os, "posix_fallocate"):
             with partial.open("r+b") as stream:
                 os.posix_fallocate(stream.fileno(), 0, partial.stat().st_size)
-        yield array
-        array.flush()
-        array._mmap.close()  # Windows renames no file that is still mapped
+        try:
+            yield array
+            array.flush()
+        finally:
+            array._mmap.close()  # Windows neither renames nor deletes a file that is mapped

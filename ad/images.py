@@ -10,18 +10,20 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+# What Pillow raises on damaged files.
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 
 
 def _open(path: Path) -> Image.Image:
     """Open and decode the whole file, so that damage shows here."""
     try:
-        image = Image.open(path)
-        image.load()
+        with Image.open(path) as image:
+            image.load()
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path}: the image is missing; restore it or remove its row"
         ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{path}: cannot be decoded as an image ({error}); replace the file or remove it"
         ) from None
@@ -31,14 +33,25 @@ def _open(path: Path) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to 8-bit RGB by a stated rule.
 
-    16-bit grey is divided by 257 (65535 to 255); grey is repeated over the channels; a palette is
-    looked up; an alpha channel is dropped, the colours below it kept; CMYK is converted by its
-    plain formula; the orientation that a camera noted is applied.
+    16-bit grey is divided by 257 (65535 to 255); of 16-bit colour the high byte is kept, as Pillow
+    decodes it; grey is repeated over the channels; a palette is looked up; an alpha channel is
+    dropped, the colours below it kept; CMYK is converted by its plain formula; the orientation
+    that a camera noted is applied; of several pages the first is taken.
+
+    Raises
+    ------
+    ValueError
+        When the values have no stated range: floating point, or integers beyond 16 bits.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode in SIXTEEN_BIT:
-        grey = np.asarray(image).astype(np.float64) / 257.0
-        image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+        grey = np.asarray(image).astype(np.float64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(
+                f"values {grey.min():.0f} to {grey.max():.0f} are beyond 16 bits (0 to 65535); "
+                f"save the image as 8 or 16 bit"
+            )
+        image = Image.fromarray(np.rint(grey / 257.0).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError(
             "mode F (floating point) has no stated range; save the image as 8 or 16 bit"
@@ -88,8 +101,10 @@ def resize_and_crop(
     if resize is None:
         return image.resize((size, size), resample)
     width, height = image.size
-    scale = resize / min(width, height)
-    wide, high = (resize, int(scale * height)) if width <= height else (int(scale * width), resize)
+    short, long = min(width, height), max(width, height)
+    # Multiplied first: (224 / 55) * 55 is below 224 in floating point.
+    resized = int(resize * long / short)
+    wide, high = (resize, resized) if width <= height else (resized, resize)
     left, top = round((wide - size) / 2.0), round((high - size) / 2.0)
     return image.resize((wide, high), resample).crop((left, top, left + size, top + size))
 

@@ -90,8 +90,8 @@ SETTINGS: dict[str, Setting] = {
     "patch.size": Setting(
         "an odd integer from 1 to 15", lambda value: _is_int(value, 1, 15) and value % 2 == 1
     ),
-    "patch.pretrain_dim": _integer(1, 16384),
-    "patch.target_dim": _integer(1, 16384),
+    "patch.pretrain_dim": _integer_or_null(1, "each layer's own channels"),
+    "patch.target_dim": _integer_or_null(1, "all layers' dimensions, joined"),
     "coreset.ratio": Setting(
         "a number above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1
     ),

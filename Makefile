@@ -1,0 +1,50 @@
+# make repro   the whole study            make test    the tests
+# make lab     JupyterLab                 make verify  run again, compare with what is committed
+# make data FROM=<folder>                 your own images in place of the embedded set
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: repro test lint lab data verify inputs lock
+.DEFAULT_GOAL := repro
+
+repro: inputs
+	dvc repro
+	@$(PY) -m tools.show_result
+
+test: inputs
+	$(PY) -m pytest
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+
+lab: inputs
+	jupyter lab --notebook-dir=.
+
+data: $(READY)
+	@test -n "$(FROM)" || { echo "usage: make data FROM=<folder>"; exit 2; }
+	$(PY) -m tools.install_data "$(FROM)"
+
+verify: inputs
+	$(PY) -m tools.verify
+
+# The embedded images and weights come with the clone, in a DVC store inside it.
+inputs: $(READY)
+	@test -e data || dvc pull --quiet data.dvc
+	@test -e weights/embedded_resnet10t.safetensors || dvc pull --quiet weights/embedded_resnet10t.safetensors.dvc
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+# Needs uv and the package index; writes versions and hashes, no addresses.
+lock:
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate -o requirements.lock

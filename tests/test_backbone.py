@@ -1,0 +1,199 @@
+"""Weights are what they say or an error; layers are timm's own."""
+
+import pickle
+from pathlib import Path
+
+import httpx
+import pytest
+import timm
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import save_file
+
+from ad import backbone as module
+from ad.backbone import load_backbone
+
+LAYERS = ["layer2", "layer3"]
+
+
+@pytest.fixture(scope="module")
+def donor() -> torch.nn.Module:
+    """Give a network whose weights differ from any that the loader would draw."""
+    torch_generator = torch.Generator().manual_seed(99)
+    model = timm.create_model("resnet10t", pretrained=False).eval()
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(torch.rand(value.shape, generator=torch_generator) * 0.1 + 0.01)
+    return model
+
+
+@pytest.fixture
+def weights(donor: torch.nn.Module, tmp_path: Path) -> Path:
+    """Give the donor's weights as a file."""
+    path = tmp_path / "donor.safetensors"
+    save_file(donor.state_dict(), path)
+    return path
+
+
+def images(n: int = 2) -> torch.Tensor:
+    """Draw seeded noise images."""
+    return torch.randn(n, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def test_maps_equal_timms_features_only(donor, weights):
+    reference = timm.create_model("resnet10t", features_only=True, out_indices=(2, 3)).eval()
+    reference.load_state_dict(donor.state_dict(), strict=False)
+    network = load_backbone("resnet10t", weights=str(weights), layers=LAYERS)
+    with torch.inference_mode():
+        expected, found = reference(images()), network(images())
+    assert len(found) == 2
+    for a, b in zip(expected, found, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_layers_by_number_and_in_any_order_are_the_same(weights):
+    by_name = load_backbone("resnet10t", weights=str(weights), layers=["layer3", "layer2"])
+    by_number = load_backbone("resnet10t", weights=str(weights), layers=[2, 3])
+    assert by_name.layers == by_number.layers
+    assert [layer.reduction for layer in by_name.layers] == [8, 16]
+
+
+def test_layers_behind_the_last_are_not_run(weights):
+    network = load_backbone("resnet10t", weights=str(weights), layers=["layer2"])
+    ran = []
+    network.model.layer3.register_forward_hook(lambda *_: ran.append("layer3"))
+    with torch.inference_mode():
+        network(images())
+    assert ran == []
+
+
+def test_missing_deeper_layers_and_extra_keys_are_fine(donor, tmp_path):
+    state = {k: v for k, v in donor.state_dict().items() if not k.startswith(("layer4", "fc"))}
+    state["classifier.extra"] = torch.zeros(3)
+    path = tmp_path / "part.safetensors"
+    save_file(state, path)
+    load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+    with pytest.raises(ValueError, match=r"needed keys unfilled: layer4\.0"):
+        load_backbone("resnet10t", weights=str(path), layers=["layer4"])
+
+
+def test_half_precision_file_runs_in_float32(donor, tmp_path):
+    path = tmp_path / "half.safetensors"
+    save_file({k: v.half() for k, v in donor.state_dict().items() if v.is_floating_point()}, path)
+    network = load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+    assert {p.dtype for p in network.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("wrapping", ["state_dict", "model", None])
+def test_checkpoint_wrappings_are_opened(donor, tmp_path, wrapping):
+    state = {f"module.{k}": v for k, v in donor.state_dict().items()}
+    path = tmp_path / "checkpoint.pth"
+    torch.save({wrapping: state, "epoch": 3} if wrapping else state, path)
+    network = load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+    assert torch.equal(network.model.conv1[0].weight, donor.conv1[0].weight)
+
+
+def test_other_architecture_is_an_error_that_lists_keys(weights):
+    with pytest.raises(ValueError, match=r"leaves \d+ of \d+ needed keys unfilled: layer1\.1"):
+        load_backbone("resnet34d", weights=str(weights), layers=LAYERS)
+
+
+def test_other_shapes_are_an_error_that_lists_them(donor, tmp_path):
+    state = donor.state_dict() | {"layer3.0.conv1.weight": torch.zeros(1, 2, 3, 3)}
+    path = tmp_path / "wrong.safetensors"
+    save_file(state, path)
+    with pytest.raises(ValueError, match=r"layer3\.0\.conv1\.weight \(1, 2, 3, 3\) for"):
+        load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+
+
+def test_code_in_a_pth_file_is_not_run(tmp_path):
+    proof = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (proof,))
+
+    path = tmp_path / "evil.pth"
+    path.write_bytes(pickle.dumps({"state_dict": Evil()}))
+    with pytest.raises(ValueError, match=r"evil\.pth is no readable weights file"):
+        load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
+def test_damaged_file_is_one_line(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"\x00\x01 not weights")
+    with pytest.raises(ValueError, match="no readable weights file") as caught:
+        load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_says_where(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors does not exist"):
+        load_backbone("resnet10t", weights=str(tmp_path / "nowhere.safetensors"), layers=LAYERS)
+
+
+def test_hub_without_a_network_says_what_to_fetch_and_where_to_put_it(monkeypatch):
+    def not_cached(*_args, **_kwargs):
+        raise LocalEntryNotFoundError("not in the cache")
+
+    def unreachable(*_args, **_kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(module, "hf_hub_download", not_cached)
+    monkeypatch.setattr(module.socket, "create_connection", unreachable)
+    monkeypatch.setattr(module, "getproxies", dict)
+    with pytest.raises(ConnectionError) as caught:
+        load_backbone("resnet18", weights="hub", layers=LAYERS)
+    message = str(caught.value)
+    assert "model.safetensors" in message
+    assert "weights/resnet18." in message
+    assert "\n" not in message
+
+
+def test_hub_behind_a_proxy_that_refuses_is_the_same_error(monkeypatch):
+    def refuse(*_args, local_files_only=False, **_kwargs):
+        if local_files_only:
+            raise LocalEntryNotFoundError("not in the cache")
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(module, "hf_hub_download", refuse)
+    monkeypatch.setattr(module, "getproxies", lambda: {"https": "http://proxy"})
+    with pytest.raises(ConnectionError, match="cannot be reached"):
+        load_backbone("resnet18", weights="hub", layers=LAYERS)
+
+
+def test_hub_file_is_used_and_hashed(monkeypatch, weights, donor):
+    monkeypatch.setattr(module, "hf_hub_download", lambda *_args, **_kwargs: str(weights))
+    network = load_backbone("resnet10t", weights="hub", layers=LAYERS)
+    assert network.weights_source.startswith("timm/resnet10t")
+    assert len(network.weights_sha256) == 64
+    assert torch.equal(network.model.conv1[0].weight, donor.conv1[0].weight)
+
+
+def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone():
+    state = torch.random.get_rng_state()
+    first, again, other = (
+        load_backbone("resnet10t", weights="random", layers=LAYERS, seed=seed) for seed in (3, 3, 4)
+    )
+    assert torch.equal(torch.random.get_rng_state(), state)
+    kernels = [network.model.conv1[0].weight for network in (first, again, other)]
+    assert torch.equal(kernels[0], kernels[1])
+    assert not torch.equal(kernels[0], kernels[2])
+    assert (first.weights_source, first.weights_sha256) == ("random", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "words"),
+    [
+        ("resnet10t", ["layer9"], "no layer 'layer9'; the network has 0 = act1, 1 = layer1"),
+        ("resnet10t", [7], "no layer 7"),
+        ("resnet10t", ["layer2", 2], "asked for twice"),
+        ("resnet10tt", ["layer2"], "is no timm model; near it are"),
+    ],
+)
+def test_unknown_names_list_what_there_is(name, layers, words):
+    with pytest.raises(ValueError, match=words):
+        load_backbone(name, weights="random", layers=layers)

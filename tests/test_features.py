@@ -1,0 +1,198 @@
+"""Patch features equal the authors' steps; a pass does not depend on threads or batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ad.backbone import Backbone, load_backbone
+from ad.features import PatchSettings, extract_features, patch_features, plan_extraction
+from ad.images import network_input
+
+
+def reference_patch_features(maps, *, patch_size, pretrain_dim, target_dim):
+    """Follow amazon-science/patchcore-inspection step by step, in float64, one patch at a time.
+
+    Unfold each map; resize each (channel, row, column) of the deeper ones to the first grid; pool
+    the flattened neighbourhood of a layer; stack layers; pool again.
+    """
+    padding = (patch_size - 1) // 2
+    height, width = maps[0].shape[-2:]
+    layers = []
+    for values in maps:
+        values = values.double()
+        n, channels, h, w = values.shape
+        unfolded = F.unfold(values, patch_size, padding=padding)
+        grid = unfolded.reshape(n, channels * patch_size**2, h, w)
+        if (h, w) != (height, width):
+            grid = F.interpolate(grid, (height, width), mode="bilinear", align_corners=False)
+        flat = grid.permute(0, 2, 3, 1).reshape(n * height * width, 1, -1)
+        layers.append(F.adaptive_avg_pool1d(flat, pretrain_dim)[:, 0])
+    stacked = torch.stack(layers, dim=1)  # (patches, layers, pretrain_dim)
+    joined = F.adaptive_avg_pool1d(stacked.reshape(len(stacked), 1, -1), target_dim)[:, 0]
+    return joined.reshape(-1, height, width, target_dim)
+
+
+def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Draw seeded maps."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("channels", "sizes", "patch_size", "pretrain_dim", "target_dim"),
+    [
+        ((16,), (14,), 3, 16, 16),  # the team's case: dimensions as the channels
+        ((16,), (14,), 3, 8, 8),  # whole channels in each bin
+        ((12, 24), (12, 6), 3, 32, 40),  # bins cut neighbourhoods; two layers
+        ((12, 24), (12, 6), 3, 24, 24),
+        ((8, 10, 14), (9, 5, 3), 5, 33, 17),  # odd grids, three layers, wider patches
+        ((4, 6), (8, 4), 1, 16, 64),  # bins smaller than a value
+    ],
+)
+def test_equals_the_public_implementation(channels, sizes, patch_size, pretrain_dim, target_dim):
+    maps = [
+        seeded(2, c, s, s, seed=number)
+        for number, (c, s) in enumerate(zip(channels, sizes, strict=True))
+    ]
+    expected = reference_patch_features(
+        maps, patch_size=patch_size, pretrain_dim=pretrain_dim, target_dim=target_dim
+    )
+    found = patch_features(maps, PatchSettings(patch_size, pretrain_dim, target_dim))
+    assert found.dtype == torch.float32
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_equals_it_on_a_network_and_images(image_paths):
+    network = load_backbone("resnet18", weights="random", layers=["layer2", "layer3"])
+    batch = torch.from_numpy(
+        np.stack([network_input(p, size=96, resize=None) for p in image_paths])
+    )
+    with torch.inference_mode():
+        maps = network(batch)
+        found = patch_features(maps, PatchSettings(3, 1024, 1024))
+    expected = reference_patch_features(maps, patch_size=3, pretrain_dim=1024, target_dim=1024)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6 * scale)
+
+
+def test_without_dimensions_layers_are_joined_as_they_are():
+    maps = [seeded(2, 6, 8, 8), seeded(2, 10, 4, 4, seed=1)]
+    found = patch_features(maps, PatchSettings(3, None, None))
+    fine, coarse = (F.avg_pool2d(m.double(), 3, 1, 1) for m in maps)
+    coarse = F.interpolate(coarse, (8, 8), mode="bilinear", align_corners=False)
+    expected = torch.cat([fine, coarse], dim=1).permute(0, 2, 3, 1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_zero_padding_is_counted():
+    ones = torch.ones(1, 4, 5, 5)
+    corner = patch_features([ones], PatchSettings(3, 4, 4))[0, 0, 0]
+    torch.testing.assert_close(corner, torch.full((4,), 4 / 9))
+
+
+@pytest.fixture
+def image_paths(tmp_path: Path) -> list[Path]:
+    """Write seven small noise images."""
+    generator = np.random.default_rng(5)
+    paths = [tmp_path / f"{number}.png" for number in range(7)]
+    for path in paths:
+        Image.fromarray(generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def extract(network: Backbone, paths: list[Path], output: Path, **changes) -> np.ndarray:
+    """Extract small features, with changes to the defaults."""
+    options = {"batch_size": 3, "memory_gb": 3.0, "threads": 2} | changes
+    shape = extract_features(
+        network,
+        paths,
+        output,
+        PatchSettings(3, 32, 32),
+        image_size=64,
+        image_resize=None,
+        **options,
+    )
+    result = np.load(output)
+    assert result.shape == shape
+    return result
+
+
+@pytest.fixture(scope="module")
+def network() -> Backbone:
+    """Give a small random network."""
+    return load_backbone("resnet10t", weights="random", layers=["layer2", "layer3"])
+
+
+def test_threads_do_not_change_a_bit(network, image_paths, tmp_path):
+    one = extract(network, image_paths, tmp_path / "one.npy", threads=1)
+    two = extract(network, image_paths, tmp_path / "two.npy", threads=2)
+    assert one.tobytes() == two.tobytes()
+
+
+def test_an_image_does_not_depend_on_its_neighbours(network, image_paths, tmp_path):
+    forward = extract(network, image_paths, tmp_path / "forward.npy")
+    backward = extract(network, image_paths[::-1], tmp_path / "backward.npy")
+    assert np.array_equal(forward, backward[::-1])
+
+
+def test_batch_size_changes_rounding_at_most(network, image_paths, tmp_path):
+    small = extract(network, image_paths, tmp_path / "small.npy", batch_size=1)
+    large = extract(network, image_paths, tmp_path / "large.npy", batch_size=4)
+    np.testing.assert_allclose(small, large, rtol=1e-4, atol=1e-5 * np.abs(large).max())
+
+
+def test_rows_belong_to_their_paths(network, image_paths, tmp_path):
+    together = extract(network, image_paths, tmp_path / "together.npy")
+    alone = extract(network, image_paths[4:5], tmp_path / "alone.npy")
+    assert np.array_equal(together[4], alone[0])
+
+
+def test_nothing_half_written_stays(network, image_paths, tmp_path):
+    image_paths[5].write_bytes(b"no image")
+    output = tmp_path / "broken.npy"
+    with pytest.raises(ValueError, match=r"5\.png: cannot be decoded"):
+        extract(network, image_paths, output)
+    assert not output.exists()
+    assert not [p.name for p in sorted(tmp_path.iterdir()) if p.suffix == ".part"]
+
+
+def test_too_small_a_budget_says_what_would_do(network):
+    with pytest.raises(
+        MemoryError, match=r"runtime\.memory_gb=0\.1 is too small: 2 thread"
+    ) as caught:
+        plan_extraction(
+            network,
+            PatchSettings(3, 32, 32),
+            image_size=64,
+            batch_size=8,
+            memory_gb=0.1,
+            threads=2,
+            device="cpu",
+        )
+    needed = float(str(caught.value).partition("need ")[2].partition(";")[0])
+    plan = plan_extraction(
+        network,
+        PatchSettings(3, 32, 32),
+        image_size=64,
+        batch_size=8,
+        memory_gb=needed + 0.01,
+        threads=2,
+        device="cpu",
+    )
+    assert plan.chunk >= 1
+
+
+def test_other_architectures_give_maps():
+    assert timm.is_model("efficientnet_b0")
+    network = load_backbone("efficientnet_b0", weights="random", layers=["blocks.2", "blocks.4"])
+    with torch.inference_mode():
+        maps = network(torch.zeros(1, 3, 64, 64))
+    assert [tuple(m.shape) for m in maps] == [
+        (1, layer.channels, 64 // layer.reduction, 64 // layer.reduction)
+        for layer in network.layers
+    ]
