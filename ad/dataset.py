@@ -11,12 +11,14 @@ competition
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
-from pathlib import Path, PurePosixPath
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from PIL import Image
 
 from ad.determinism import sha256_file
 from ad.files import read_csv, write_csv
-from ad.images import SUFFIXES, _open, read_rgb
+from ad.images import SUFFIXES, image_mode, is_defect, read_rgb
 from ad.parallel import chunk_map
 
 NORMAL, ANOMALOUS = 0, 1
@@ -24,7 +26,10 @@ NORMAL, ANOMALOUS = 0, 1
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image of the data set; ``path`` and ``mask`` are relative to it, with forward slashes."""
+    """One image of the data set; ``path`` and ``mask`` are relative to it, with forward slashes.
+
+    ``width`` and ``height`` are those of the upright image, in pixels.
+    """
 
     id: str
     path: str
@@ -36,16 +41,28 @@ class ImageRecord:
     height: int = 0
     mode: str = ""
     sha256: str = ""
+    mask_sha256: str = ""
 
 
 def _images_below(folder: Path) -> list[Path]:
-    """List the image files below ``folder``, sorted by their relative path on every system."""
+    """List the image files below ``folder``, sorted by their relative path on every system.
+
+    An image in a format that is not read is an error; what is no image is passed over.
+    """
     if not folder.is_dir():
         return []
-    return sorted(
-        (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "."),
+    known = Image.registered_extensions()
+    images = sorted(
+        (p for p in folder.rglob("*") if p.suffix.lower() in known and p.name[0] != "."),
         key=lambda p: p.relative_to(folder).as_posix(),
     )  # fmt: skip
+    for path in images:
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(
+                f"{path}: images of this format are not read; convert it to one of "
+                f"{', '.join(SUFFIXES)}, or remove it"
+            )
+    return images
 
 
 def detect_layout(root: str | Path) -> str:
@@ -112,6 +129,13 @@ def _scan_mvtec(root: Path) -> list[ImageRecord]:
             f"ground_truth/: {len(unmasked)} of {len(anomalous)} anomalous images have no mask, "
             f"first {unmasked[0]}; give all of them masks or none"
         )
+    masks = [p.relative_to(root) for p in _images_below(root / "ground_truth")]
+    _refuse_differences(
+        (mask.as_posix() for mask in masks if mask.parts[1] != "good"),
+        [r.mask for r in anomalous],
+        "ground_truth/: a mask without its image, test/<defect>/<name> for "
+        "ground_truth/<defect>/<name>_mask.png; rename or remove it",
+    )
     return records
 
 
@@ -126,20 +150,34 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path.name}: missing from {path.parent}; the layout needs it")
     rows = read_csv(path)
-    for line, row in enumerate(rows, start=2):
-        absent = [name for name in columns if not (row.get(name) or "").strip()]
+    for number, row in enumerate(rows, start=1):
+        without = [name for name in columns if name not in row]
+        if without:
+            raise ValueError(
+                f"{path.name}: no column {', '.join(without)} in its header "
+                f"{','.join(map(str, row))!r}; write {','.join(columns)}, separated by commas"
+            )
+        absent = [name for name in columns if not (row[name] or "").strip()]
         if absent:
-            raise ValueError(f"{path.name} line {line}: no value for {', '.join(absent)}")
+            raise ValueError(
+                f"{path.name}, row {number} below the header: no value for {', '.join(absent)}; "
+                f"fill it in or drop the row"
+            )
+        if None in row:
+            raise ValueError(
+                f"{path.name}, row {number} below the header: more cells than columns, "
+                f"{','.join(row[None])!r}; put a text that has a comma in quotes"
+            )
     _refuse_duplicates((row["id"] for row in rows), path.name)
     return rows
 
 
-def _refuse_duplicates(ids: Iterable[str], where: str) -> None:
+def _refuse_duplicates(values: Iterable[str], where: str, what: str = "id") -> None:
     seen = set()
-    for name in ids:
-        if name in seen:
-            raise ValueError(f"{where}: id {name!r} stands there twice; ids must be unique")
-        seen.add(name)
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{where}: {what} {value!r} stands there twice; keep one of them")
+        seen.add(value)
 
 
 def _refuse_differences(found: Iterable[str], expected: Iterable[str], words: str) -> None:
@@ -152,7 +190,7 @@ def _refuse_differences(found: Iterable[str], expected: Iterable[str], words: st
 
 def _scan_competition(root: Path) -> list[ImageRecord]:
     records = []
-    answers: dict[str, dict[str, str]] = {}
+    answers: dict[str, dict[str, str]] | None = None
     if (root / "test_labels.csv").is_file():
         answers = {row["id"]: row for row in _rows(root / "test_labels.csv", ("id", "label"))}
     for split in ("train", "test"):
@@ -161,7 +199,7 @@ def _scan_competition(root: Path) -> list[ImageRecord]:
         for row in rows:
             where = f"{split}.csv, id {row['id']!r}"
             path = PurePosixPath(row["img_path"].replace("\\", "/"))
-            if path.is_absolute() or ".." in path.parts:
+            if PureWindowsPath(path).anchor or ".." in path.parts:  # C:/, //server/ and / alike
                 raise ValueError(f"{where}: img_path {row['img_path']!r} leads out of the data set")
             if not (root / path).is_file():
                 raise FileNotFoundError(
@@ -174,23 +212,41 @@ def _scan_competition(root: Path) -> list[ImageRecord]:
                     raise ValueError(
                         f"{where}: label 1; training takes normal images (label 0) only"
                     )
-            elif row["id"] in answers:
+            elif answers is not None and row["id"] in answers:
                 answer = answers[row["id"]]
                 label = _label(answer["label"], f"test_labels.csv, id {row['id']!r}")
                 defect = (answer.get("defect") or "").strip() or None
             records.append(ImageRecord(row["id"], path.as_posix(), split, label, defect, None))
         in_rows = [r.path for r in records if r.split == split]
-        _refuse_duplicates(in_rows, f"{split}.csv, column img_path")
         on_disk = [p.relative_to(root).as_posix() for p in _images_below(root / split)]
-        _refuse_differences(on_disk, in_rows, f"{split}/: an image without a row in {split}.csv")
+        _refuse_differences(
+            on_disk,
+            in_rows,
+            f"{split}/: an image without a row in {split}.csv; add the row or remove the file",
+        )
+    _refuse_duplicates((r.path for r in records), "train.csv and test.csv", "img_path")
     test_ids = [r.id for r in records if r.split == "test"]
     sample_ids = [row["id"] for row in _rows(root / "sample_submission.csv", ("id",))]
-    _refuse_differences(sample_ids, test_ids, "sample_submission.csv: an id that test.csv lacks")
-    _refuse_differences(test_ids, sample_ids, "sample_submission.csv: lacks the test id")
-    if answers:
-        _refuse_differences(answers, test_ids, "test_labels.csv: an id that test.csv lacks")
-        _refuse_differences(test_ids, answers, "test_labels.csv: lacks the test id")
+    tables = {"sample_submission.csv": sample_ids}
+    if answers is not None:
+        tables["test_labels.csv"] = list(answers)
+    for name, ids in tables.items():
+        _refuse_differences(ids, test_ids, f"{name}: remove the id that test.csv lacks")
+        _refuse_differences(test_ids, ids, f"{name}: add the id of test.csv that it lacks")
     return records
+
+
+def _check_mask(path: Path, image_size: tuple[int, int]) -> str:
+    """Refuse a mask of another size than its image's or without a defect; return its hash."""
+    mask = read_rgb(path)
+    if mask.size != image_size:
+        raise ValueError(
+            f"{path}: the mask is {mask.width} x {mask.height} pixels, its image "
+            f"{image_size[0]} x {image_size[1]}; make them the same"
+        )
+    if not is_defect(mask).any():
+        raise ValueError(f"{path}: no value above 127; draw the defect in white (255) on black (0)")
+    return sha256_file(path)
 
 
 def scan(root: str | Path, *, threads: int | None = None) -> list[ImageRecord]:
@@ -227,16 +283,16 @@ def scan(root: str | Path, *, threads: int | None = None) -> list[ImageRecord]:
 
     def describe(record: ImageRecord) -> ImageRecord:
         path = root / record.path
-        image = _open(path)
-        if record.mask is not None:
-            size = read_rgb(root / record.mask).size
-            if size != image.size:
-                raise ValueError(
-                    f"{record.mask}: size {size} differs from its image's {image.size}"
-                )
-        read_rgb(path)
-        checked = (image.width, image.height, image.mode, sha256_file(path))
-        return ImageRecord(*astuple(record)[:6], *checked)
+        size = read_rgb(path).size
+        mask_sha256 = _check_mask(root / record.mask, size) if record.mask else ""
+        return replace(
+            record,
+            width=size[0],
+            height=size[1],
+            mode=image_mode(path),
+            sha256=sha256_file(path),
+            mask_sha256=mask_sha256,
+        )
 
     with chunk_map(threads) as run:
         return list(run(describe, records))
@@ -261,6 +317,7 @@ def read_manifest(path: str | Path) -> list[ImageRecord]:
             height=int(row["height"]),
             mode=row["mode"],
             sha256=row["sha256"],
+            mask_sha256=row["mask_sha256"],
         )
         for row in read_csv(path)
     ]

@@ -41,7 +41,8 @@ def set_determinism(seed: int, threads: int | None = None) -> int:
     np.random.seed(seed)  # noqa: NPY002 - other libraries may draw from it
     torch.manual_seed(seed)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms(True), which loads PyTorch's compiler first: seconds a stage.
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -115,9 +116,11 @@ def file_system(path: str | Path) -> str:
 
 
 def listing_is_sorted(folder: str | Path) -> bool:
-    """Tell whether the operating system happens to list ``folder`` in sorted order."""
-    names = [entry.name for entry in Path(folder).iterdir()]  # any order: it is the question
-    return names == sorted(names)
+    """Tell whether the system happens to list ``folder`` and all folders below in sorted order."""
+    for _, folders, names in os.walk(folder, topdown=False):  # any order: it is the question
+        if folders != sorted(folders) or names != sorted(names):
+            return False
+    return True
 
 
 def fingerprint(*, images: str | Path, threads: int, device: str) -> dict[str, object]:
@@ -137,7 +140,8 @@ def fingerprint(*, images: str | Path, threads: int, device: str) -> dict[str, o
     dict
         Plain values only; no host names, users or paths.
     """
-    blas = sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpool_info()})
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    blas = sorted({f"{library['internal_api']} {library['version']}" for library in libraries})
     packages = {name: version(name) for name in REPORTED_PACKAGES}
     return {
         "os": f"{platform.system()} {platform.release()}",

@@ -77,6 +77,12 @@ def read_rgb(path: str | Path) -> Image.Image:
         raise ValueError(f"{path}: {error}") from None
 
 
+def image_mode(path: str | Path) -> str:
+    """Return Pillow's name of a file's pixel format (``RGB``, ``L``, ...), from its header."""
+    with Image.open(path) as image:
+        return image.mode
+
+
 def resize_and_crop(
     image: Image.Image,
     *,
@@ -122,6 +128,16 @@ def network_input(path: str | Path, *, size: int, resize: int | None) -> np.ndar
     return np.ascontiguousarray(((pixels - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1))
 
 
+def is_defect(mask: Image.Image) -> np.ndarray:
+    """Tell for each pixel of a mask whether it marks a defect: a grey value above 127.
+
+    Returns
+    -------
+    array of bool, shape (height, width)
+    """
+    return np.asarray(mask.convert("L")) > 127
+
+
 def read_mask(path: str | Path, *, size: int, resize: int | None) -> np.ndarray:
     """Read a defect mask in the geometry of the network's input.
 
@@ -130,7 +146,6 @@ def read_mask(path: str | Path, *, size: int, resize: int | None) -> np.ndarray:
     array of bool, shape (size, size)
         True where the defect is (any value above 127).
     """
-    mask = resize_and_crop(
-        read_rgb(path).convert("L"), size=size, resize=resize, resample=Image.Resampling.NEAREST
+    return is_defect(
+        resize_and_crop(read_rgb(path), size=size, resize=resize, resample=Image.Resampling.NEAREST)
     )
-    return np.asarray(mask) > 127

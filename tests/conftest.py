@@ -16,13 +16,13 @@ def global_state_restored() -> Iterator[None]:
     """Give the next test the seeds, threads and switches that this one found."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - put back below
     threads, workspace = torch.get_num_threads(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[]):
         yield
     random.setstate(python)
     np.random.set_state(numpy)  # noqa: NPY002
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    torch.set_deterministic_debug_mode(deterministic)
     if workspace is None:
         os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
     else:
