@@ -1,0 +1,206 @@
+"""Interventions on a tiny set: the control is the pipeline, and each change does what it says."""
+
+import numpy as np
+import pytest
+import torch
+from small_data import write_competition, write_mvtec
+
+from ad import interventions as iv
+from ad.dataset import scan, write_manifest
+from ad.memory_bank import score_images
+from ad.metrics import f1_score, image_auroc
+
+
+def make_case(root, data) -> iv.Case:
+    write_manifest(root / "manifest.csv", scan(data))
+    return iv.Case(
+        manifest=str(root / "manifest.csv"),
+        data=str(data),
+        backbone="resnet10t",
+        weights="random",
+        layers=("layer1", "layer2"),
+        image_size=32,
+        image_resize=None,
+        patch_size=3,
+        pretrain_dim=None,
+        target_dim=None,
+        num_neighbors=3,
+        squared=True,
+        folds=2,
+        coreset_ratio=0.2,
+        projection_dim=16,
+        seed=0,
+        threads=1,
+        memory_gb=4.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory):
+    root = tmp_path_factory.mktemp("case")
+    write_mvtec(root / "data", n_train=6, n_normal=4, n_anomalous=4, size=32)
+    return iv.run_control(make_case(root, root / "data"))
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory):
+    root = tmp_path_factory.mktemp("unlabelled")
+    write_competition(root / "data", n_train=6, n_test=6, size=32)
+    return iv.run_control(make_case(root, root / "data"))
+
+
+def test_pruned_scores_are_the_library_s(control):
+    bank = control.features[:3].reshape(-1, control.features.shape[-1])
+    expected = score_images(
+        control.features, bank, num_neighbors=3, squared=True, reweight=False, threads=1
+    ).images
+    found = iv.largest_patch_scores(control.features, bank, control.case)
+    assert np.allclose(found, expected, rtol=1e-6, atol=0)
+
+
+def test_pruning_agrees_with_brute_force_in_float64():
+    generator = np.random.default_rng(3)
+    features = generator.standard_normal((7, 5, 6, 9)).astype(np.float32)
+    bank = generator.standard_normal((70, 9)).astype(np.float32)
+    case = iv.Case("", "", "", "", (), 32, None, 3, None, None, 4, True, 2, 0.1, None, 0, 1)
+    far = np.square(features[:, :, :, None].astype(float) - bank.astype(float)).sum(-1)
+    expected = np.sort(far, axis=-1)[..., :4].mean(-1).reshape(7, -1).max(1)
+    assert np.allclose(iv.largest_patch_scores(features, bank, case), expected, rtol=1e-5)
+
+
+def test_the_plain_loop_gives_the_pipeline_s_features(control):
+    case = control.case
+    found = iv.run_network(case.network(), case)
+    assert np.allclose(found, control.features, rtol=1e-4, atol=1e-5)
+    backwards = np.arange(len(control.features))[::-1]
+    again = iv.run_network(case.network(), case, batch_size=3, order=backwards)
+    assert np.allclose(again, control.features, rtol=1e-4, atol=1e-5)
+
+
+def test_orders_hold_every_image_once_and_are_what_they_say(control):
+    for split, count in (("train", 6), ("test", 8)):
+        for name, order in iv.listing_orders(control.case, split).items():
+            assert sorted(order) == list(range(count)), name
+    assert iv.natural_order(["a10", "a9", "a2"]) == ["a2", "a9", "a10"]
+    assert iv.unpadded_order(["a002", "a010", "a001"]) == ["a001", "a010", "a002"]
+    assert iv.hash_order(["a", "b", "c"]) == iv.hash_order(["c", "a", "b"])
+
+
+def test_a_wrong_join_is_the_join_that_it_says(control):
+    rows = {row.factor: row for row in iv.order_factors(control)}
+    reversed_row = rows["test rows by position, reversed listing"]
+    assert reversed_row.f1 == f1_score(control.labels, control.outcome.flags[::-1])
+    expected = image_auroc(control.labels, control.outcome.scores[::-1])
+    assert reversed_row.image_auroc == pytest.approx(expected)
+    assert reversed_row.n_flagged == int(control.outcome.flags.sum())
+    assert reversed_row.how == "re-enacted"
+    assert "sorted one here" in rows["test rows by position, natural listing"].note
+
+
+def test_no_change_changes_nothing(control):
+    again = iv.detect(control.features, control.n_train, control.case)
+    assert (again.scores == control.outcome.scores).all()
+    assert control.row("x", "y", again).flags_changed == 0
+
+
+def test_threshold_mistakes_by_hand(control):
+    rows = {row.factor: row for row in iv.threshold_factors(control)}
+    lowest = np.mean([own.min() for own in control.outcome.held_out])
+    row = rows["threshold = minimum on normal-only data"]
+    assert row.n_flagged == int((control.outcome.scores > lowest).sum())
+    flipped = rows["labels flipped"]
+    assert flipped.n_flagged == len(control.labels) - int(control.outcome.flags.sum())
+    assert flipped.flags_changed == len(control.labels)
+
+
+@pytest.mark.parametrize("bits", [7, 10])
+def test_rounding_is_to_the_nearest_with_halves_to_even(bits):
+    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    found = iv.round_mantissa(values, bits)
+    assert np.abs(found / values - 1).max() <= 2.0 ** -(bits + 1)
+    if bits == 7:
+        expected = torch.from_numpy(values).to(torch.bfloat16).float().numpy()
+        assert (found == expected).all()
+
+
+def test_decoders_change_what_they_name(control):
+    path, case = control.case.paths()[0], control.case
+    plain = iv.load_plain(path, case)
+    for name, (loader, _) in iv.DECODERS.items():
+        found = loader(path, case)
+        assert found.shape == plain.shape, name
+        assert found.dtype == np.float32, name
+    # At the image's own size resizing does nothing.
+    assert np.allclose(iv.load_opencv(path, case), plain)
+    assert np.allclose(iv.load_tensor(path, case), plain, atol=1e-5)
+    pixels = iv.load_unscaled(path, case)
+    swapped = iv._normalised((pixels[::-1] * 255).round().transpose(1, 2, 0))
+    assert np.allclose(iv.load_bgr(path, case), swapped, atol=1e-6)
+
+
+def test_forgotten_eval_uses_the_batch_s_statistics(control):
+    rows = {row.factor: row for row in iv.mode_factors(control)}
+    assert rows["batch size 1"].flags_changed == 0
+    case = control.case
+    network = case.network()
+    network.model.train()
+    one = iv.run_network(network, case, batch_size=2)
+    two = iv.run_network(network, case, batch_size=7)
+    assert not np.allclose(one, two, rtol=1e-3)
+
+
+def test_partly_loaded_weights_keep_the_early_layers(tmp_path, control):
+    from dataclasses import replace
+
+    from safetensors.torch import save_file
+
+    other = replace(control.case, seed=7).network()
+    save_file(dict(other.model.state_dict()), tmp_path / "w.safetensors")
+    case = replace(control.case, weights=str(tmp_path / "w.safetensors"))
+    partly = iv.partly_loaded(case).model.state_dict()
+    full, start = other.model.state_dict(), control.case.network().model.state_dict()
+    assert torch.equal(partly["layer1.0.conv1.weight"], full["layer1.0.conv1.weight"])
+    assert torch.equal(partly["layer2.0.conv1.weight"], start["layer2.0.conv1.weight"])
+    assert not torch.equal(partly["layer2.0.conv1.weight"], full["layer2.0.conv1.weight"])
+
+
+def test_another_process_gives_the_same_run(control):
+    outcome, checksum = iv.run_elsewhere(control.case, {})
+    assert (outcome.flags == control.outcome.flags).all()
+    assert checksum == float(control.features.sum(dtype=np.float64))
+
+
+def test_without_labels_only_flags_are_counted(unlabelled):
+    rows = [
+        unlabelled.row("control", "control", unlabelled.outcome),
+        *iv.order_factors(unlabelled),
+        *iv.seed_factors(unlabelled, repeats=2),
+        *iv.search_factors(unlabelled),
+    ]
+    assert all(row.f1 is None and row.image_auroc is None for row in rows)
+    found = iv.summary(rows, {"x": 0.4})
+    assert found["control_f1"] is None
+    assert found["n_factors"] == len(rows) - 1
+    assert found["reach_all"] == []
+
+
+def test_summary_follows_the_reported_values(control):
+    rows = [control.row("control", "control", control.outcome), *iv.order_factors(control)]
+    target = rows[1]
+    found = iv.summary(rows, {"x": target.f1})
+    assert target.factor in found["reach_all"]
+    assert target.factor in iv.summary(rows, {"x": 2.0})["reach_none"]
+
+
+def test_random_row_orders_have_the_mean_worked_by_hand():
+    labels = np.arange(100) < 40
+    flags = np.arange(100) < 30
+    found = iv.permuted_f1(labels, flags, repeats=4000, seed=0)
+    # 30 flags hit 40 % anomalous images: 12 on average; F1 = 2 * 12 / (30 + 40).
+    assert found.mean() == pytest.approx(24 / 70, abs=0.005)
+
+
+def test_a_listing_elsewhere_holds_the_same_names(tmp_path):
+    paths = [f"test/{kind}/{number:03d}.png" for kind in ("a", "b") for number in range(9)]
+    assert sorted(iv.listing_elsewhere(tmp_path, paths)) == sorted(paths)
+    assert list(tmp_path.iterdir()) == []
