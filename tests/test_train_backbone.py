@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from ad.backbone import Backbone, load_backbone
 from ad.files import read_csv
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import synthetic_images
-from synthetic_images import draw_image
-from train_backbone import (
+from tools import synthetic_images
+from tools.synthetic_images import draw_image
+from tools.train_backbone import (
     LAYERS,
     Distillation,
     ImagePool,

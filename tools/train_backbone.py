@@ -3,7 +3,7 @@
 The student learns to reproduce the teacher's maps of layer2 and layer3 on images that
 ``synthetic_images`` draws.  No photograph is used here.  Example::
 
-    python tools/train_backbone.py --teacher hub --work build/backbone
+    python -m tools.train_backbone --teacher hub
 
 An interrupted run continues with the same command and ``--resume``, on the same trajectory.
 Everything random is a function of (seed, step), so a checkpoint holds no generator state.  Each
@@ -28,7 +28,6 @@ import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
-from synthetic_images import draw_image
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -42,6 +41,7 @@ from ad.determinism import (
     set_determinism,
 )
 from ad.files import atomic_path, read_csv, write_csv
+from tools.synthetic_images import draw_image
 
 LAYERS = ("layer2", "layer3")
 CANVAS = 256  # side of a drawn image, pixels
@@ -189,6 +189,11 @@ def fixed_images(n: int, workers: ThreadPoolExecutor, *, seed: int, side: int) -
     return np.stack(images)[:, margin : margin + side, margin : margin + side]
 
 
+def chunks(images: np.ndarray) -> list[np.ndarray]:
+    """Split images into groups of 16, to bound the memory of a forward pass."""
+    return np.split(images, range(16, len(images), 16))
+
+
 class Distillation:
     """Teacher, student, its moving average and the optimiser; one step at a time.
 
@@ -236,7 +241,7 @@ class Distillation:
                 (settings.statistics, STATISTICS_SEED),
             )
         )
-        self.scales = self._teacher_scales()
+        self.deviations = self._teacher_deviations()
 
     def _new_student(self, seed: int) -> nn.Module:
         with seeded_torch(seed):
@@ -254,30 +259,27 @@ class Distillation:
         with torch.no_grad(), self._autocast():
             return self.teacher(inputs)
 
-    def _teacher_scales(self) -> list[tuple[Tensor, Tensor]]:
-        """Per layer the teacher's channel means and deviations, (1, c, 1, 1) each."""
-        sums = [[0.0, 0.0, 0] for _ in LAYERS]
-        for chunk in np.split(self.statistics, range(16, len(self.statistics), 16)):
-            for total, values in zip(
-                sums, self._targets(to_input(chunk, self.device)), strict=True
-            ):
+    def _teacher_deviations(self) -> list[Tensor]:
+        """Measure each teacher channel's deviation on drawn images; (1, c, 1, 1) a layer."""
+        sums, squares, count = [0.0, 0.0], [0.0, 0.0], [0, 0]
+        for chunk in chunks(self.statistics):
+            for i, values in enumerate(self._targets(to_input(chunk, self.device))):
                 values = values.double()
-                total[0] = total[0] + values.sum((0, 2, 3), keepdim=True)
-                total[1] = total[1] + values.square().sum((0, 2, 3), keepdim=True)
-                total[2] += values.shape[0] * values.shape[2] * values.shape[3]
-        scales = []
-        for first, second, count in sums:
-            mean = first / count
-            deviation = (second / count - mean.square()).clamp_min(0).sqrt()
+                sums[i] = sums[i] + values.sum((0, 2, 3), keepdim=True)
+                squares[i] = squares[i] + values.square().sum((0, 2, 3), keepdim=True)
+                count[i] += values[:, 0].numel()
+        deviations = []
+        for first, second, n in zip(sums, squares, count, strict=True):
+            deviation = (second / n - (first / n).square()).clamp_min(0).sqrt()
             deviation = deviation.clamp_min(0.1 * deviation.median())  # near-silent channels
-            scales.append((mean.float(), deviation.float()))
-        return scales
+            deviations.append(deviation.float())
+        return deviations
 
     def _losses(self, maps: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
         """Smooth L1 per layer between maps, in units of the teacher's channel deviation."""
         return [
             functional.smooth_l1_loss(values.float() / deviation, target.float() / deviation)
-            for values, target, (_, deviation) in zip(maps, targets, self.scales, strict=True)
+            for values, target, deviation in zip(maps, targets, self.deviations, strict=True)
         ]
 
     def _shard_gradients(self, images: np.ndarray) -> tuple[float, tuple[Tensor, ...]]:
@@ -319,7 +321,7 @@ class Distillation:
             norm.momentum = None  # cumulative average over the batches below
         network.train()
         with torch.no_grad():
-            for chunk in np.split(self.statistics, range(16, len(self.statistics), 16)):
+            for chunk in chunks(self.statistics):
                 network(to_input(chunk, self.device))
         return network.eval()
 
@@ -332,8 +334,8 @@ class Distillation:
                 losses = self._losses(network(inputs), self.teacher(inputs))
             return len(chunk) * np.array([float(loss) for loss in losses])
 
-        chunks = np.split(self.held_out, range(16, len(self.held_out), 16))
-        return (sum(self.workers.map(weighed, chunks)) / len(self.held_out)).tolist()
+        total = sum(self.workers.map(weighed, chunks(self.held_out)))
+        return (total / len(self.held_out)).tolist()
 
     def save(self, path: Path) -> None:
         """Write one checkpoint file; the settings and the step stand in its header as JSON."""
