@@ -25,6 +25,18 @@ class Reported:
     private: str
 
 
+def parse_reported(text: str) -> list[Reported]:
+    """Read ``name:public:private`` for each model, with commas between models."""
+    models = []
+    for part in text.split(","):
+        fields = part.strip().split(":")
+        if len(fields) != 3:
+            raise ValueError(f"{part!r} is not name:public:private, as in ResNet-50:0.3846:0.375")
+        decimals(fields[1]), decimals(fields[2])
+        models.append(Reported(*fields))
+    return models
+
+
 @dataclass(frozen=True)
 class Reading:
     """How the printed values are read and how the test set may be split.

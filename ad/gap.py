@@ -22,7 +22,7 @@ import numpy as np
 
 from ad.dataset import read_manifest, submission_order
 from ad.determinism import sha256_array, sha256_file
-from ad.files import load_array, read_csv, read_json, write_json
+from ad.files import atomic_path, load_array, read_csv, read_json, write_json
 from ad.images import network_input, read_rgb
 
 FORMAT = "anomaly-detection run record 1"
@@ -570,6 +570,22 @@ def page(result: Comparison, a: dict, b: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def save_comparison(path: str | Path, result: Comparison, a: dict, b: dict) -> None:
+    """Write the figure of a comparison as PNG."""
+    import matplotlib.pyplot as plt  # only this function draws
+
+    from ad.gap_plots import scores_against_scores, stage_states
+
+    fig, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 4.5), layout="constrained", width_ratios=(1, 2)
+    )
+    stage_states(left, result)
+    scores_against_scores(right, a, b)
+    with atomic_path(path) as partial:
+        fig.savefig(partial, format="png", dpi=110, metadata={"Software": None})
+    plt.close(fig)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ad.gap", description=__doc__.splitlines()[0])
@@ -594,8 +610,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = compare_records(a, b)
         sys.stdout.write(page(result, a, b))
         if options.figure:
-            from ad.gap_plots import save_comparison  # the comparison itself draws nothing
-
             save_comparison(options.figure, result, a, b)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

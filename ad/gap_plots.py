@@ -1,15 +1,11 @@
 """Figures of the gap studies; each function draws on the Axes that it is given."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 
-from ad.files import atomic_path
 from ad.gap import Comparison
-from ad.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, THRESHOLD_STYLE
+from ad.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, THRESHOLD_STYLE, Axes
 
 STATE_COLOURS = {
     "equal": NORMAL_COLOUR,
@@ -53,18 +49,6 @@ def scores_against_scores(ax: Axes, a: Mapping, b: Mapping) -> None:
     ax.legend()
 
 
-def save_comparison(path: str | Path, result: Comparison, a: Mapping, b: Mapping) -> None:
-    """Write the figure of a comparison as PNG."""
-    fig, (left, right) = plt.subplots(
-        1, 2, figsize=(10, 4.5), layout="constrained", width_ratios=(1, 2)
-    )
-    stage_states(left, result)
-    scores_against_scores(right, a, b)
-    with atomic_path(path) as partial:
-        fig.savefig(partial, format="png", dpi=110, metadata={"Software": None})
-    plt.close(fig)
-
-
 def likelihood_bars(ax: Axes, log10: Mapping[str, float]) -> None:
     """Draw each cause's log10 likelihood below the best one's; impossible ones are written out."""
     possible = [value for value in log10.values() if np.isfinite(value)]
@@ -78,7 +62,7 @@ def likelihood_bars(ax: Axes, log10: Mapping[str, float]) -> None:
             ax.text(lowest - best, row, "impossible", va="center", color=ANOMALOUS_COLOUR)
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlabel("log10 Bayes factor against the best cause")
 
 
@@ -92,6 +76,7 @@ def variant_grid(ax: Axes, rows: Sequence[Mapping[str, object]], *, floor: float
         text = "best" if value == 0 else f"{value:.1f}" if value > 10 * floor else "no"
         colour = "black" if value > floor / 2 else "white"
         ax.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    ax.grid(False)
     ax.set_xticks(range(len(causes)), causes, rotation=35, ha="right", fontsize=8)
     ax.set_yticks(range(len(rows)), [row["variant"] for row in rows], fontsize=8)
     ax.figure.colorbar(image, ax=ax, label="log10 Bayes factor against the best")
@@ -134,7 +119,7 @@ def permutation_histogram(
 ) -> None:
     """Draw the F1 of random row orders, with re-enacted orders and reported values as lines."""
     ax.hist(values, np.linspace(0, 1, 51), color="#bbbbbb", label=f"{len(values)} random orders")
-    colours = (NORMAL_COLOUR, ANOMALOUS_COLOUR, "#009E73", "#CC79A7")
+    colours = (NORMAL_COLOUR, ANOMALOUS_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
     for number, (name, value) in enumerate(marks.items()):
         colour = colours[number % len(colours)]
         ax.axvline(value, color=colour, linewidth=2, label=f"{name}: {value:.3f}")
@@ -143,4 +128,4 @@ def permutation_histogram(
         ax.axvline(value, color="black", linestyle=":", linewidth=1, label=label)
     ax.set_xlabel("F1")
     ax.set_ylabel("row orders")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -13,6 +13,7 @@ from ad.forensics import (
     explanations,
     likelihoods,
     matching_tables,
+    parse_reported,
     partly_permuted_tables,
     permuted_table,
     posterior,
@@ -230,9 +231,15 @@ def test_sensitivity_analysis_covers_every_variant():
         (lambda: explanations(Reported("m", "0.4", "0.4"), Reading(public_sizes=(100,))), ["99"]),
         (lambda: matching_tables("0.44", 10, 4, digits=1, rounding="round"), ["0.44", "1"]),
         (lambda: matching_tables("0.44", 10, 4, rounding="up"), ["up", "truncate"]),
+        (lambda: parse_reported("a:0.4"), ["a:0.4", "name:public:private"]),
     ],
 )
 def test_bad_input_is_one_clear_line(call, parts, one_line):
     with pytest.raises(ValueError) as caught:
         call()
     one_line(caught, *parts)
+
+
+def test_reported_values_are_read_as_text():
+    found = parse_reported("a:0.35714:0.44, b:0.3846:0.375")
+    assert found == [Reported("a", "0.35714", "0.44"), Reported("b", "0.3846", "0.375")]
