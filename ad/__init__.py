@@ -2,5 +2,6 @@
 
 The modules in the order in which the data pass through them: ``params``, ``dataset``,
 ``images``, ``backbone``, ``features``, ``coreset``, ``memory_bank``, ``threshold``,
-``localization``, ``metrics``, ``plots``.  ``determinism``, ``parallel``, ``files`` and ``progress`` serve all.
+``localization``, ``metrics``, ``plots``.  ``determinism``, ``parallel``, ``files``
+and ``progress`` serve all.
 """

@@ -101,13 +101,20 @@ def bootstrap_interval(
 def per_defect(
     defects: list[str], labels: np.ndarray, scores: np.ndarray, flags: np.ndarray
 ) -> list[dict[str, object]]:
-    """Return for each defect: images, share found, and AUROC against all normal images."""
+    """Return for each defect: images, how many are found, and AUROC against all normal images.
+
+    Parameters
+    ----------
+    defects : list of str
+        A name for each image; those of normal images do not matter.
+    labels, scores, flags : arrays, shape (n_images,)
+    """
     names = np.array(defects)
     labels, flags = np.asarray(labels), np.asarray(flags, dtype=bool)
     normal = labels == 0
     rows = []
     for name in sorted(set(names[labels == 1])):
-        own = names == name
+        own = (names == name) & (labels == 1)
         rows.append(
             {
                 "defect": str(name),

@@ -1,5 +1,6 @@
 """What a user may set, and what each setting allows.  Knows nothing of files."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ def _is_int(value: object, low: int, high: float = float("inf")) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _integer(low: int, high: float = float("inf")) -> Setting:
@@ -135,6 +136,11 @@ def validate(params: Mapping[str, object], settings: Mapping[str, Setting] = SET
     flat = flatten(params)
     for key, value in flat.items():
         if key not in settings:
+            inside = [k.removeprefix(f"{key}.") for k in settings if k.startswith(f"{key}.")]
+            if inside:
+                raise ValueError(
+                    f"{key}={value!r} is not allowed; it must be a section with {', '.join(inside)}"
+                )
             section = key.rpartition(".")[0]
             known = [k for k in settings if k.rpartition(".")[0] == section] or list(settings)
             raise ValueError(f"unknown parameter {key}={value!r}; known are {', '.join(known)}")
@@ -148,4 +154,9 @@ def validate(params: Mapping[str, object], settings: Mapping[str, Setting] = SET
         raise ValueError(
             f"image.resize={resize} is smaller than the crop image.size={size}; "
             f"it must be null or at least {size}"
+        )
+    if flat.get("score.reweight") is True and flat.get("score.num_neighbors") == 1:
+        raise ValueError(
+            "score.reweight=True with score.num_neighbors=1 makes every score 0 (eq. 7); "
+            "it must be false, or score.num_neighbors at least 2"
         )

@@ -17,10 +17,11 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
             return "yes" if value else "no"
         if isinstance(value, float | np.floating):
             return f"{value:.3f}"
-        return str(value)
+        return " ".join(str(value).split()).replace("|", r"\|")
 
     header = list(rows[0])
-    lines = [header, ["---"] * len(header), *([cell(row[key]) for key in header] for row in rows)]
+    cells = [[cell(row[key]) for key in header] for row in rows]
+    lines = [[cell(key) for key in header], ["---"] * len(header), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

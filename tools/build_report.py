@@ -95,7 +95,7 @@ def index_body(summary: dict, inputs: dict, environment: dict) -> str:
         f"{n_test} test images, {data['layout']} layout.</p>\n"
         '<div class="figure"><img src="histogram.png" alt="Histogram of the image scores with the '
         'threshold, and the ROC curve where labels are known"></div>\n'
-        '<div class="figure"><img src="wall.png" alt="Test images above their anomaly maps"></div>\n'
+        '<div class="figure"><img src="wall.png" alt="Test images and their anomaly maps"></div>\n'
         f"<table>{figures}</table>\n"
         '<p>Files: <a href="submission.csv">submission.csv</a>. Each step is a page above.</p>\n'
         f"<p><small>Environment: {html.escape(facts)}</small></p>"

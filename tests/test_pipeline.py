@@ -1,0 +1,213 @@
+"""The whole study on a small data set: end to end, byte for byte, and through a kill."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from small_data import write_competition, write_mvtec
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {
+    "image": {"size": 64},
+    "backbone": {"weights": "random", "batch_size": 4},
+    "coreset": {"ratio": 0.1, "projection_dim": 16},
+    "cv": {"folds": 3},
+    "runtime": {"threads": 2, "memory_gb": 4.0},
+}
+
+
+def make_repository(folder: Path) -> Path:
+    """Copy the study's sources into a new repository with small parameters and no data."""
+    folder.mkdir()
+    for name in ("ad", "tools", "notebooks"):
+        ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for name in ("dvc.yaml", "params.yaml", "matplotlibrc", ".dvcignore", ".gitignore"):
+        shutil.copyfile(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in SMALL.items():
+        params[section] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    call(folder, "git", "init", "--quiet")
+    call(folder, sys.executable, "-m", "dvc", "init", "--quiet")
+    call(folder, sys.executable, "-m", "dvc", "config", "core.analytics", "false")
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """Give an environment in which 'python' is this one and nothing outside is written."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path}
+
+
+def call(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Run a command in a repository."""
+    finished = subprocess.run(
+        command, cwd=folder, env=environment(), check=False, text=True, capture_output=True
+    )
+    assert not check or finished.returncode == 0, finished.stdout + finished.stderr
+    return finished
+
+
+def repro(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Run the study."""
+    return call(folder, sys.executable, "-m", "dvc", "repro", *arguments, check=check)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Hash every file that a run leaves."""
+    files = sorted(
+        p for name in ("artifacts", "metrics", "reports") for p in (folder / name).rglob("*")
+    )
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in files
+        if p.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Run the study once on a small MVTec AD set."""
+    folder = make_repository(tmp_path_factory.mktemp("first") / "repository")
+    write_mvtec(folder / "data")
+    repro(folder)
+    return folder
+
+
+def test_outputs_by_their_fixed_names(finished):
+    metrics = json.loads((finished / "metrics/evaluate.json").read_text(encoding="utf-8"))
+    assert {"image_auroc", "f1", "threshold", "n_flagged", "n_test", "aupro"} <= set(metrics)
+    with (finished / "artifacts/test_scores.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["id", "score", "flagged", "label", "defect"]
+    flagged = {row["id"]: row["flagged"] for row in rows}
+    for row in rows:
+        assert int(row["flagged"]) == (float(row["score"]) > metrics["threshold"])
+    with (finished / "reports/submission.csv").open(encoding="utf-8") as stream:
+        submission = {row["id"]: row["label"] for row in csv.DictReader(stream)}
+    assert submission == flagged
+    assert metrics["n_flagged"] == sum(map(int, flagged.values()))
+
+
+def test_final_numbers_follow_from_the_folds(finished):
+    threshold = json.loads((finished / "artifacts/threshold.json").read_text(encoding="utf-8"))
+    validation: dict[str, list[float]] = {}
+    with (finished / "artifacts/validation_scores.csv").open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            validation.setdefault(row["fold"], []).append(float(row["score"]))
+    largest = [max(validation[fold]) for fold in sorted(validation)]
+    assert threshold["fold_thresholds"] == pytest.approx(largest)
+    assert threshold["threshold"] == pytest.approx(sum(largest) / len(largest))
+    with (finished / "artifacts/fold_scores.csv").open(encoding="utf-8") as stream:
+        by_fold = {r.pop("id"): [float(v) for v in r.values()] for r in csv.DictReader(stream)}
+    with (finished / "artifacts/test_scores.csv").open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            assert float(row["score"]) == pytest.approx(max(by_fold[row["id"]]))
+
+
+def test_random_weights_are_marked_in_every_report(finished):
+    pages = sorted((finished / "reports").glob("*.html"))
+    assert len(pages) == 5
+    for page in pages:
+        assert "RANDOM WEIGHTS" in page.read_text(encoding="utf-8"), page.name
+
+
+def test_reports_hold_no_paths_scripts_or_outside_addresses(finished):
+    for path in sorted((finished / "reports").iterdir()):
+        if path.suffix not in (".html", ".ipynb"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert str(finished) not in text
+        assert str(Path(sys.prefix)) not in text
+        if path.suffix == ".html":
+            assert "<script" not in text
+            assert not re.findall(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    before = (finished / "dvc.lock").read_bytes()
+    output = repro(finished).stdout
+    assert "run_notebook" not in output
+    assert (finished / "dvc.lock").read_bytes() == before
+
+
+def test_killed_in_the_middle_then_elsewhere_the_same_bytes(finished, tmp_path):
+    folder = make_repository(tmp_path / "elsewhere")
+    write_mvtec(folder / "data")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "artifacts/inputs.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    while not list((folder / "artifacts").glob("rendered/*.failed.ipynb")):  # any order: one file
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "artifacts/rendered/01_extract_features.ipynb").exists()
+    repro(folder)
+    assert digests(folder) == digests(finished)
+
+
+def test_competition_layout_without_labels(tmp_path):
+    folder = make_repository(tmp_path / "repository")
+    write_competition(folder / "data")
+    repro(folder)
+    metrics = json.loads((folder / "metrics/evaluate.json").read_text(encoding="utf-8"))
+    assert set(metrics) == {"n_train", "n_test", "n_flagged", "threshold"}
+    sample = (folder / "data/sample_submission.csv").read_text(encoding="utf-8").splitlines()
+    submission = (folder / "reports/submission.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.partition(",")[0] for line in submission] == [
+        line.partition(",")[0] for line in sample
+    ]
+    with (folder / "artifacts/test_scores.csv").open(encoding="utf-8") as stream:
+        assert next(csv.reader(stream)) == ["id", "score", "flagged"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("cv.folds=99", "cv.folds=99 exceeds the number of training images, 12"),
+        ("coreset.ratio=0", "coreset.ratio=0 is not allowed; it must be a number above 0"),
+        ("coreset.rate=0.1", "unknown parameter coreset.rate=0.1; known are coreset.ratio"),
+        ("backbone.layers=[layer9]", "no layer 'layer9'; the network has"),
+        ("backbone.weights=weights/none.pth", "none.pth does not exist"),
+        ("data.path=nowhere", "nowhere: no data here"),
+        ("runtime.memory_gb=0.01", "runtime.memory_gb=0.01 is too small"),
+    ],
+)
+def test_bad_settings_stop_before_any_work_with_one_line(finished, setting, words):
+    key, _, value = setting.partition("=")
+    section, name = key.split(".")
+    original = (finished / "params.yaml").read_text(encoding="utf-8")
+    params = yaml.safe_load(original)
+    params[section][name] = yaml.safe_load(value)
+    before = digests(finished)
+    try:
+        (finished / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        stopped = call(finished, sys.executable, "-m", "tools.check_inputs", check=False)
+    finally:
+        (finished / "params.yaml").write_text(original, encoding="utf-8")
+    assert stopped.returncode == 1
+    lines = stopped.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert digests(finished) == before
