@@ -391,7 +391,7 @@ def order_factors(control: Control) -> Iterator[Row]:
             continue
         listed = control.features.copy()
         listed[:n_train] = listed[order]
-        yield control.row(f"training images in {name} order", group, detect(listed, n_train, case))
+        yield control.row(f"training images, {name} listing", group, detect(listed, n_train, case))
         if name == "by hash":
             mixed = detect(control.features, n_train, case, bank_features=listed)
             yield control.row(

@@ -70,7 +70,9 @@ def oracle_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     precision, recall, thresholds = precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     best = int(np.argmax(f1[:-1]))
-    return float(f1[best]), float(thresholds[best])
+    threshold = float(thresholds[best])
+    # From counts, as F1 elsewhere: the best of all must not be below another by rounding.
+    return f1_score(labels, scores >= threshold), threshold
 
 
 def bootstrap_interval(

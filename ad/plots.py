@@ -114,6 +114,6 @@ def overlay(
     plain_image(ax, image, title)
     low, high = limits
     strength = np.clip((anomaly_map - low) / max(high - low, np.finfo(float).tiny), 0, 1)
-    ax.imshow(anomaly_map, cmap="inferno", vmin=low, vmax=high, alpha=0.7 * strength)
+    ax.imshow(anomaly_map, cmap="inferno", vmin=low, vmax=high, alpha=0.8 * np.sqrt(strength))
     if mask is not None and mask.any():
         ax.contour(mask, levels=[0.5], colors="#56B4E9", linewidths=1.2)

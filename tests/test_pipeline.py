@@ -16,6 +16,8 @@ import pytest
 import yaml
 from small_data import write_competition, write_mvtec
 
+from tools import check_inputs
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "image": {"size": 64},
@@ -194,20 +196,20 @@ def test_competition_layout_without_labels(tmp_path):
         ("runtime.memory_gb=0.01", "runtime.memory_gb=0.01 is too small"),
     ],
 )
-def test_bad_settings_stop_before_any_work_with_one_line(finished, setting, words):
+def test_bad_settings_stop_before_any_work_with_one_line(finished, setting, words, monkeypatch):
     key, _, value = setting.partition("=")
     section, name = key.split(".")
-    original = (finished / "params.yaml").read_text(encoding="utf-8")
+    monkeypatch.chdir(finished)
+    original = Path("params.yaml").read_text(encoding="utf-8")
     params = yaml.safe_load(original)
     params[section][name] = yaml.safe_load(value)
     before = digests(finished)
     try:
-        (finished / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-        stopped = call(finished, sys.executable, "-m", "tools.check_inputs", check=False)
+        Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        with pytest.raises(SystemExit) as stopped:
+            check_inputs.main()
     finally:
-        (finished / "params.yaml").write_text(original, encoding="utf-8")
-    assert stopped.returncode == 1
-    lines = stopped.stderr.strip().splitlines()
-    assert len(lines) == 1
-    assert words in lines[0]
+        Path("params.yaml").write_text(original, encoding="utf-8")
+    assert words in stopped.value.code
+    assert "\n" not in stopped.value.code
     assert digests(finished) == before

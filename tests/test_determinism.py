@@ -1,0 +1,286 @@
+"""Seeds, threads, hashes and the fingerprint of a run."""
+
+import getpass
+import hashlib
+import json
+import os
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from ad import determinism
+from ad.determinism import (
+    available_cores,
+    cpu_model,
+    file_system,
+    fingerprint,
+    listing_is_sorted,
+    one_thread_per_operation,
+    resolve_device,
+    seeded_torch,
+    set_determinism,
+    sha256_array,
+    sha256_file,
+)
+from ad.parallel import chunk_map
+
+
+def draws() -> tuple[list[float], list[float], list[float]]:
+    return (
+        [random.random() for _ in range(3)],
+        np.random.random(3).tolist(),  # noqa: NPY002 - the global generator is what is tested
+        torch.rand(3).tolist(),
+    )
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_a_seed_gives_equal_draws_of_every_generator(seed: int):
+    set_determinism(seed, 1)
+    first = draws()
+    draws()
+    set_determinism(seed, 1)
+    assert draws() == first
+    set_determinism(seed ^ 1, 1)
+    assert all(one != other for one, other in zip(draws(), first, strict=True))
+
+
+def test_operations_that_cannot_be_deterministic_are_refused():
+    set_determinism(0, 1)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_seeded_torch_leaves_the_generator_as_it_was():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with seeded_torch(1):
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected)
+    with seeded_torch(1):
+        assert torch.equal(torch.rand(3), inside)
+    with pytest.raises(RuntimeError), seeded_torch(2):
+        raise RuntimeError
+    torch.manual_seed(5)
+    with pytest.raises(RuntimeError), seeded_torch(2):
+        raise RuntimeError
+    assert torch.equal(torch.rand(3), expected)
+
+
+# Threads
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_is_that_asked_for(threads: int):
+    assert set_determinism(0, threads) == threads
+    assert torch.get_num_threads() == threads
+
+
+def test_by_default_every_core_of_this_process(monkeypatch):
+    assert 1 <= available_cores() <= os.cpu_count()
+    monkeypatch.setattr(determinism, "available_cores", lambda: 3)
+    assert set_determinism(0) == 3
+    assert torch.get_num_threads() == 3
+
+
+def blas_threads() -> list[int]:
+    return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("stop", [None, ValueError, KeyboardInterrupt])
+def test_one_thread_inside_and_the_old_number_after(stop):
+    torch.set_num_threads(3)
+    blas_before = blas_threads()
+    assert blas_before
+
+    def block() -> None:
+        with one_thread_per_operation() as before:
+            assert before == 3
+            assert torch.get_num_threads() == 1
+            assert set(blas_threads()) == {1}
+            if stop:
+                raise stop
+
+    if stop:
+        with pytest.raises(stop):
+            block()
+    else:
+        block()
+    assert torch.get_num_threads() == 3
+    assert blas_threads() == blas_before
+
+
+def test_chunks_run_on_many_threads_each_operation_on_one():
+    torch.set_num_threads(2)
+    meet = threading.Barrier(2, timeout=10)  # passes only if two chunks run at the same time
+
+    def chunk(number: int) -> tuple[int, int]:
+        meet.wait()
+        return number, torch.get_num_threads()
+
+    with chunk_map() as run:
+        results = list(run(chunk, range(6)))
+    assert results == [(number, 1) for number in range(6)]
+    assert torch.get_num_threads() == 2
+
+
+def test_chunks_come_back_in_order_however_long_they_take():
+    def chunk(number: int) -> int:
+        time.sleep(0.01 if number % 3 == 0 else 0)
+        return number
+
+    with chunk_map(3) as run:
+        assert list(run(chunk, iter(range(12)))) == list(range(12))
+        assert list(run(chunk, [])) == []
+
+
+def test_chunks_wait_for_their_reader():
+    started = []
+    with chunk_map(2) as run:
+        results = run(lambda number: started.append(number), range(100))
+        next(results)
+    assert len(started) <= 5  # the first, and a queue of two for each thread
+
+
+def test_an_error_in_a_chunk_reaches_the_caller():
+    torch.set_num_threads(2)
+
+    def chunk(number: int) -> int:
+        if number == 3:
+            raise ValueError("chunk 3")
+        return number
+
+    with pytest.raises(ValueError, match="chunk 3"), chunk_map() as run:
+        list(run(chunk, range(10)))
+    assert torch.get_num_threads() == 2
+
+
+# Hashes
+
+
+def test_a_files_hash_is_that_of_its_bytes(tmp_path: Path):
+    assert hashlib.sha256(b"abc").hexdigest().startswith("ba7816bf")  # FIPS 180-2, B.1
+    for content in (b"", b"abc", os.urandom(300_000)):
+        (tmp_path / "a").write_bytes(content)
+        assert sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_an_arrays_hash_is_that_of_dtype_shape_and_values():
+    array = np.array([[1, -2], [3, 4]], dtype="<i4")
+    expected = hashlib.sha256(b"<i4(2, 2)" + struct.pack("<4i", 1, -2, 3, 4)).hexdigest()
+    assert sha256_array(array) == expected
+    assert sha256_array(np.asfortranarray(array)) == expected
+    assert sha256_array(array.T.copy().T) == expected
+    assert sha256_array(array[::-1][::-1]) == expected
+    others = [array.T, array.ravel(), array.astype("<i8"), array.astype("<f4"), array + 1]
+    assert len({expected, *map(sha256_array, others)}) == 6
+
+
+def test_hashes_of_empty_and_scalar_arrays():
+    empty = sha256_array(np.zeros((0, 3), dtype="<f4"))
+    assert empty == hashlib.sha256(b"<f4(0, 3)").hexdigest()
+    assert empty != sha256_array(np.zeros((3, 0), dtype="<f4"))
+    assert len(sha256_array(np.array(1.5))) == 64
+
+
+# The fingerprint
+
+
+def test_the_fingerprint_is_plain_and_names_nobody(small_mvtec: Path):
+    found = fingerprint(images=small_mvtec, threads=2, device="cpu")
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    for value in found.values():
+        assert isinstance(value, str | int | bool)
+        assert value not in ("", "unknown")
+        assert "None" not in str(value)
+    text = json.dumps(found)
+    names = {socket.gethostname(), str(Path.home()), str(Path.cwd()), str(small_mvtec)}
+    user = getpass.getuser()
+    for name in names - {"localhost", "/"}:
+        assert name not in text
+    assert user not in found.values()
+    assert "/" not in text.replace(str(found["cpu"]), "")
+
+
+def test_the_fingerprint_names_what_numbers_depend_on(small_mvtec: Path):
+    found = fingerprint(images=small_mvtec, threads=2, device="cpu")
+    assert found["threads"] == 2
+    assert found["device"] == "cpu"
+    assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"].startswith(
+        torch.__version__.partition("+")[0]
+    )
+    assert found["numpy"] == np.__version__
+    assert found["instruction_set"] == torch.backends.cpu.get_cpu_capability()
+    for key in ("os", "cpu", "file_system", "listing_is_sorted", "python", "blas", "timm"):
+        assert key in found
+    assert cpu_model() == found["cpu"]
+
+
+def test_the_fingerprint_is_the_same_twice(small_mvtec: Path):
+    first = fingerprint(images=small_mvtec, threads=1, device="cpu")
+    assert fingerprint(images=small_mvtec, threads=1, device="cpu") == first
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [(["a", "b", "c"], True), (["b", "a", "c"], False), ([], True)]
+)
+def test_listing_order_is_seen_at_any_depth(monkeypatch, names: list[str], expected: bool):
+    def walk(_top: Path, **_options: object):
+        yield "top/train", [], names
+        yield "top", ["test", "train"], []
+
+    real = os.walk
+    monkeypatch.setattr(os, "walk", walk)
+    assert listing_is_sorted("top") == expected
+    monkeypatch.setattr(os, "walk", real)
+
+
+def test_a_real_folder_of_one_file_is_sorted(tmp_path: Path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "a").touch()
+    assert listing_is_sorted(tmp_path)
+
+
+def test_the_file_system_is_that_of_the_innermost_mount(monkeypatch, tmp_path: Path):
+    class Mount:
+        def __init__(self, mountpoint: Path, fstype: str) -> None:
+            self.mountpoint, self.fstype = str(mountpoint), fstype
+
+    (tmp_path / "in").mkdir()
+    mounts = [Mount(Path("/"), "outer"), Mount(tmp_path / "in", "inner"), Mount(tmp_path, "middle")]
+    monkeypatch.setattr(determinism.psutil, "disk_partitions", lambda **_all: mounts)
+    assert file_system(tmp_path / "in" / "a") == "inner"
+    assert file_system(tmp_path / "in2") == "middle"  # a path, not a prefix of letters
+    assert file_system("/") == "outer"
+    monkeypatch.setattr(determinism.psutil, "disk_partitions", lambda **_all: [])
+    assert file_system(tmp_path) == "unknown"
+
+
+# The device
+
+
+@pytest.mark.parametrize(("there", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch, there: bool, expected: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert resolve_device("auto") == expected
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_a_gpu_that_is_not_there(monkeypatch, one_line: Callable):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError) as caught:
+        resolve_device("cuda")
+    one_line(caught, "runtime.device=cuda", "no GPU", "auto or cpu")

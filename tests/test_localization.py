@@ -1,0 +1,68 @@
+"""Anomaly maps, against bilinear interpolation written out and scipy in float64."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from ad.localization import SMOOTHING_SIGMA, anomaly_maps
+
+
+def bilinear(coarse: np.ndarray, size: int) -> np.ndarray:
+    """Interpolate between patch centres, in float64; the outermost values go on to the border."""
+
+    def weights(n: int) -> np.ndarray:
+        matrix = np.zeros((size, n))
+        for pixel in range(size):
+            place = min(max((pixel + 0.5) * n / size - 0.5, 0), n - 1)
+            low = min(int(place), n - 1)
+            matrix[pixel, low] += 1 - (place - low)
+            matrix[pixel, min(low + 1, n - 1)] += place - low
+        return matrix
+
+    height, width = coarse.shape
+    return weights(height) @ coarse @ weights(width).T
+
+
+@pytest.mark.parametrize(("grid", "size"), [((4, 4), 16), ((7, 5), 30), ((6, 6), 6), ((1, 1), 8)])
+@pytest.mark.parametrize("sigma", [0, 1.5, SMOOTHING_SIGMA])
+def test_maps_equal_interpolation_and_smoothing_in_float64(
+    grid: tuple[int, int], size: int, sigma: float
+):
+    scores = np.random.default_rng(0).random((3, *grid)) * 50
+    found = anomaly_maps(scores, size, sigma=sigma)
+    assert found.shape == (3, size, size)
+    assert found.dtype == np.float32
+    for own, coarse in zip(found, scores, strict=True):
+        fine = bilinear(coarse, size)
+        expected = gaussian_filter(fine, sigma) if sigma else fine
+        np.testing.assert_allclose(own, expected, rtol=2e-6, atol=1e-5)
+
+
+def test_the_papers_smoothing_is_the_default():
+    scores = np.random.default_rng(1).random((1, 4, 4))
+    np.testing.assert_array_equal(anomaly_maps(scores, 32), anomaly_maps(scores, 32, sigma=4.0))
+    assert not np.allclose(anomaly_maps(scores, 32), anomaly_maps(scores, 32, sigma=3.0))
+
+
+def test_an_image_does_not_reach_into_its_neighbour():
+    scores = np.zeros((3, 4, 4))
+    scores[1] = 100
+    maps = anomaly_maps(scores, 16)
+    assert np.all(maps[[0, 2]] == 0)
+    np.testing.assert_allclose(maps[1], 100, rtol=1e-5)
+
+
+def test_the_peak_stays_over_its_patch():
+    scores = np.zeros((1, 8, 8))
+    scores[0, 2, 5] = 1
+    row, column = np.unravel_index(anomaly_maps(scores, 64)[0].argmax(), (64, 64))
+    assert abs(row - (2.5 * 8 - 0.5)) <= 1
+    assert abs(column - (5.5 * 8 - 0.5)) <= 1
+
+
+def test_the_scores_are_not_changed():
+    scores = np.random.default_rng(2).random((1, 8, 8)).astype(np.float32)
+    before = scores.copy()
+    maps = anomaly_maps(scores, 8, sigma=0)
+    maps += 1
+    np.testing.assert_array_equal(scores, before)

@@ -1,0 +1,256 @@
+"""Quality figures, against scikit-learn, brute force in float64, and cases worked out by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.ndimage import label
+from sklearn import metrics as reference
+
+from ad.metrics import (
+    aupro,
+    average_precision,
+    bootstrap_interval,
+    both_classes,
+    confusion,
+    f1_score,
+    image_auroc,
+    oracle_f1,
+    per_defect,
+    pixel_auroc,
+)
+
+
+def drawn(n: int, *, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw labels of both classes, scores that follow them loosely, and flags."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.arange(n) % 3 == 0).astype(int)
+    scores = labels + generator.normal(0, 1, n)
+    if ties:
+        scores = np.round(scores)
+    return labels, scores, scores > 0.7
+
+
+# Image level
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_and_f1_equal_scikit_learns(seed: int):
+    labels, _, flags = drawn(40, seed=seed)
+    table = confusion(labels, flags)
+    expected = reference.confusion_matrix(labels, flags)
+    assert [[table.true_negative, table.false_positive],
+            [table.false_negative, table.true_positive]] == expected.tolist()  # fmt: skip
+    assert table.f1 == pytest.approx(reference.f1_score(labels, flags), abs=1e-15)
+    assert f1_score(labels, flags) == table.f1
+
+
+def test_f1_by_hand():
+    # Two hits, one false alarm, one miss: 4 / (4 + 1 + 1).
+    assert f1_score(np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0])) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "flags"), [([0, 0], [0, 0]), ([0, 0], [1, 0]), ([1, 1], [0, 0])]
+)
+def test_f1_without_hits_is_zero(labels: list[int], flags: list[int]):
+    assert f1_score(np.array(labels), np.array(flags)) == 0.0
+
+
+def test_labels_and_flags_of_different_length_are_refused():
+    with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
+        confusion(np.zeros(3), np.zeros(2))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_image_auroc_is_the_share_of_pairs_in_order(ties: bool):
+    labels, scores, _ = drawn(60, seed=1, ties=ties)
+    difference = scores[labels == 1][:, None] - scores[labels == 0]
+    expected = np.mean((difference > 0) + 0.5 * (difference == 0))
+    assert image_auroc(labels, scores) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_is_the_sum_of_its_steps(ties: bool):
+    labels, scores, _ = drawn(60, seed=2, ties=ties)
+    expected, before = 0.0, 0.0
+    for threshold in np.unique(scores)[::-1]:
+        flags = scores >= threshold
+        recall = labels[flags].sum() / labels.sum()
+        expected += (recall - before) * labels[flags].mean()
+        before = recall
+    assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_oracle_is_the_best_of_all_thresholds(seed: int, ties: bool):
+    labels, scores, flags = drawn(30, seed=seed, ties=ties)
+    thresholds = np.append(np.unique(scores), np.inf)
+    expected = max(reference.f1_score(labels, scores >= t, zero_division=0) for t in thresholds)
+    best, threshold = oracle_f1(labels, scores)
+    assert best == pytest.approx(expected, abs=1e-12)
+    assert f1_score(labels, scores >= threshold) == pytest.approx(best, abs=1e-12)
+    assert best >= f1_score(labels, flags)
+
+
+def test_both_classes():
+    assert both_classes(np.array([0, 1, 0]))
+    assert not both_classes(np.array([0, 0]))
+    assert not both_classes(np.array([1]))
+
+
+# The bootstrap
+
+
+def test_the_interval_is_that_of_images_drawn_again_class_by_class():
+    labels = np.repeat([1, 0], [40, 60])
+    flags = np.concatenate([np.arange(40) < 31, np.arange(60) < 8])
+    generator = np.random.default_rng(5)
+    values = []
+    for _ in range(4000):
+        rows = np.concatenate([generator.choice(np.flatnonzero(labels == c), np.sum(labels == c))
+                               for c in (0, 1)])  # fmt: skip
+        hits, alarms = np.sum(labels[rows] & flags[rows]), np.sum(flags[rows])
+        values.append(2 * hits / (alarms + 40))
+    expected = np.quantile(values, [0.025, 0.975])
+    found = bootstrap_interval(labels, flags, seed=0, repeats=20_000)
+    np.testing.assert_allclose(found, expected, atol=0.012)
+    narrow = bootstrap_interval(labels, flags, seed=0, level=0.5, repeats=20_000)
+    np.testing.assert_allclose(narrow, np.quantile(values, [0.25, 0.75]), atol=0.012)
+
+
+def test_the_interval_depends_on_its_seed_alone():
+    labels, _, flags = drawn(50, seed=0)
+    np.random.seed(1)  # noqa: NPY002 - the global generator must not matter
+    first = bootstrap_interval(labels, flags, seed=3)
+    np.random.seed(2)  # noqa: NPY002
+    assert bootstrap_interval(labels, flags, seed=3) == first
+    assert bootstrap_interval(labels, flags, seed=4) != first
+
+
+@pytest.mark.parametrize(
+    ("labels", "flags", "expected"),
+    [
+        ([1, 1, 0, 0], [1, 1, 0, 0], (1.0, 1.0)),  # nothing to vary
+        ([1, 1, 0, 0], [0, 0, 1, 1], (0.0, 0.0)),
+        ([0, 0, 0], [0, 0, 0], (0.0, 0.0)),
+        ([1, 1], [1, 1], (1.0, 1.0)),
+    ],
+)
+def test_the_interval_of_one_value(labels: list[int], flags: list[int], expected: tuple):
+    assert bootstrap_interval(np.array(labels), np.array(flags), seed=0) == expected
+
+
+# By defect
+
+
+def test_by_defect_by_hand():
+    defects = ["good", "bent", "good", "cut", "bent", "good"]
+    labels = np.array([0, 1, 0, 1, 1, 0])
+    scores = np.array([0.1, 0.9, 0.5, 0.3, 0.4, 0.2])
+    rows = per_defect(defects, labels, scores, scores > 0.35)
+    # bent: 0.9 above all three normal scores, 0.4 above two; cut: 0.3 above two of three.
+    assert rows == [
+        {"defect": "bent", "images": 2, "found": 2, "image_auroc": pytest.approx(5 / 6)},
+        {"defect": "cut", "images": 1, "found": 0, "image_auroc": pytest.approx(2 / 3)},
+    ]
+
+
+def test_normal_images_are_counted_with_no_defect_whatever_their_name():
+    labels = np.array([0, 1, 0, 1])
+    scores = np.array([0.9, 0.8, 0.1, 0.2])
+    (row,) = per_defect(["unnamed"] * 4, labels, scores, scores > 0.5)
+    # Two anomalous images: 0.8 is above 0.1 only, as is 0.2.
+    assert row == {
+        "defect": "unnamed", "images": 2, "found": 1, "image_auroc": pytest.approx(0.5),
+    }  # fmt: skip
+
+
+# Pixel level
+
+
+def test_pixel_auroc_and_aupro_by_hand():
+    # Two regions, of 2 and of 1 pixels, and 13 normal ones.
+    mask = np.zeros((1, 4, 4), dtype=bool)
+    mask[0, 0, :2] = mask[0, 3, 3] = True
+    scores = np.zeros((1, 4, 4))
+    scores[0, 0, 0], scores[0, 1, 1], scores[0, 3, 3], scores[0, 2, 2] = 9, 8, 7, 6
+    # AUROC over 3 x 13 pairs: 9 beats 13; 7 beats 12; the last, at 0, ties with 11 and loses to 2.
+    assert pixel_auroc(mask, scores) == pytest.approx((13 + 12 + 5.5) / 39)
+    # Overlap over false-positive rate: (0, 0), (0, 1/4), (1/13, 1/4), (1/13, 3/4), (2/13, 3/4),
+    # (1, 1); up to 2/13: 1/13 * 1/4 + 1/13 * 3/4.
+    assert aupro(mask, scores, max_fpr=2 / 13) == pytest.approx(0.5)
+    # Up to 0.3 the last line is cut at 3/4 + 1/4 * (0.3 - 2/13) / (11/13).
+    cut = 0.75 + 0.25 * (0.3 - 2 / 13) / (11 / 13)
+    area = 1 / 13 + (0.3 - 2 / 13) * (0.75 + cut) / 2
+    assert aupro(mask, scores) == pytest.approx(area / 0.3)
+    whole = 1 / 13 + 11 / 13 * (0.75 + 1) / 2
+    assert aupro(mask, scores, max_fpr=1.0) == pytest.approx(whole)
+
+
+def swept_aupro(masks: np.ndarray, maps: np.ndarray, max_fpr: float) -> float:
+    """Sweep every threshold, region by region: slow and plain."""
+    regions = []
+    for number, mask in enumerate(masks):
+        numbered, count = label(mask, structure=np.ones((3, 3)))
+        regions += [(number, numbered == region) for region in range(1, count + 1)]
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(maps)[::-1]:
+        found = maps >= threshold
+        overlap = np.mean([found[number][region].mean() for number, region in regions])
+        points.append((found[~masks].mean(), overlap))
+    area = 0.0
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if x0 >= max_fpr or x1 == x0:
+            continue
+        end = min(x1, max_fpr)
+        at_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
+        area += (end - x0) * (y0 + at_end) / 2
+    return area / max_fpr
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("levels", [4, 1000])
+@pytest.mark.parametrize("max_fpr", [0.05, 0.3, 1.0])
+def test_aupro_equals_a_plain_sweep(seed: int, levels: int, max_fpr: float):
+    generator = np.random.default_rng(seed)
+    masks = generator.random((3, 12, 12)) < 0.08
+    masks[0] = False  # a normal image
+    maps = np.round(levels * (masks * 0.5 + generator.random(masks.shape))) / levels
+    expected = swept_aupro(masks, maps, max_fpr)
+    assert aupro(masks, maps, max_fpr=max_fpr) == pytest.approx(expected, abs=1e-12)
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region():
+    mask = np.zeros((1, 4, 4), dtype=bool)
+    mask[0, 0, 0] = mask[0, 1, 1] = mask[0, 3, 3] = True
+    maps = np.zeros((1, 4, 4))
+    maps[0, 0, 0] = maps[0, 3, 3] = 2
+    maps[0, 0, 3] = 1
+    # Half of the first region and all of the second; were corners apart, it would be 2 of 3.
+    assert aupro(mask, maps, max_fpr=1 / 13) == pytest.approx((0.5 + 1) / 2)
+
+
+def test_a_small_region_weighs_as_much_as_a_large_one():
+    masks = np.zeros((1, 20, 20), dtype=bool)
+    masks[0, :10, :10] = masks[0, 19, 19] = True
+    maps = np.zeros((1, 20, 20))
+    maps[0, :10, :10], maps[0, 15, 0] = 2, 1
+    assert aupro(masks, maps, max_fpr=1 / np.sum(~masks)) == pytest.approx(0.5)
+
+
+def test_bounds_of_the_pixel_figures():
+    masks = np.zeros((2, 8, 8), dtype=bool)
+    masks[0, 2:4, 2:4] = masks[1, 5:7, 1:3] = True
+    assert aupro(masks, masks.astype(float)) == pytest.approx(1)
+    assert pixel_auroc(masks, masks.astype(float)) == 1
+    assert aupro(masks, -masks.astype(float)) == pytest.approx(0)
+    assert pixel_auroc(masks, -masks.astype(float)) == 0
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_aupro_without_defects_or_without_normal_pixels(value: bool):
+    masks = np.full((1, 4, 4), value)
+    with pytest.raises(ValueError, match="AUPRO needs defect regions and normal pixels"):
+        aupro(masks, np.zeros((1, 4, 4)))
