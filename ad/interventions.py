@@ -460,6 +460,7 @@ def threshold_factors(control: Control) -> Iterator[Row]:
         "0.5 of scores scaled to 0..1 on the test set",
         group,
         replace(outcome, scores=spread / spread.max(), threshold=0.5),
+        kind=MISTAKE,
     )
     yield control.row(
         "labels flipped",
