@@ -1,0 +1,405 @@
+"""Threshold rules measured on normals that had no part in them, and folds that make sense.
+
+`ad.threshold` holds the protocol; this module compares it with others.  All of it works on normal
+images alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
+from scipy.stats import beta, genpareto
+from sklearn.cluster import KMeans
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+
+from ad.coreset import k_center_greedy
+from ad.memory_bank import score_images
+from ad.progress import progress_bar
+from ad.threshold import aggregate_folds, fold_indices, fold_threshold
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+
+
+def conformal_threshold(scores: np.ndarray, rate: float) -> float:
+    """Return the threshold that an exchangeable new normal exceeds with chance at most ``rate``.
+
+    It is the r-th smallest score, r = ceil((n + 1) (1 - rate)); infinite where n is too small for
+    the rate (Vovk et al., *Algorithmic Learning in a Random World*, 2005, split conformal).
+    """
+    _check_rate(rate)
+    n = len(scores)
+    rank = int(np.ceil((n + 1) * (1 - rate) - 1e-9))
+    return float(np.sort(scores)[rank - 1]) if rank <= n else float("inf")
+
+
+def conformal_p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return for each score the share of normals at least as high: (1 + #) / (n + 1)."""
+    ordered = np.sort(calibration)
+    above = len(ordered) - np.searchsorted(ordered, scores, side="left")
+    return (1 + above) / (len(ordered) + 1)
+
+
+def pareto_threshold(scores: np.ndarray, rate: float, *, tail: float = 0.25) -> float:
+    """Extrapolate the threshold of a false-alarm rate from a generalised Pareto tail.
+
+    Peaks over threshold (Siffer et al., KDD 2017, eq. 1): excesses over the (1 - tail) quantile u
+    follow a generalised Pareto law of shape c and scale b, so
+    z = u + b / c ((rate n / N_u)^-c - 1).
+
+    Parameters
+    ----------
+    scores : array of float, shape (n,)
+        At least 20.
+    rate : float
+        Chosen false-alarm rate, below ``tail``.
+    tail : float
+        Share of the scores that the law is fitted to (maximum likelihood).
+    """
+    _check_rate(rate)
+    n = len(scores)
+    if n < 20 or rate >= tail:
+        raise ValueError(f"n_scores={n} must be at least 20, and rate={rate} below tail={tail}")
+    start = float(np.quantile(scores, 1 - tail))
+    excesses = scores[scores > start] - start
+    shape, _, scale = genpareto.fit(excesses, floc=0)
+    return start + float(genpareto.isf(rate * n / len(excesses), shape, 0, scale))
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < 1:
+        raise ValueError(f"rate={rate} must be between 0 and 1")
+
+
+def rate_interval(alarms: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact (Clopper and Pearson) interval of a rate from ``alarms`` out of ``n``."""
+    if not 0 <= alarms <= n or n < 1:
+        raise ValueError(f"alarms={alarms} must be 0 to n={n}, and n at least 1")
+    side = (1 - level) / 2
+    low = float(beta.ppf(side, alarms, n - alarms + 1)) if alarms else 0.0
+    high = float(beta.ppf(1 - side, alarms + 1, n - alarms)) if alarms < n else 1.0
+    return low, high
+
+
+@dataclass(frozen=True)
+class NestedScores:
+    """Scores of one outer part, with everything that its thresholds may look at.
+
+    Parameters
+    ----------
+    inner : list of array
+        One a fold: the held-out scores of the fold's validation normals.
+    outer : array of float64, shape (folds, n_outer)
+        Scores of normals that no bank and no threshold has seen, against each fold's bank.
+    """
+
+    inner: list[np.ndarray]
+    outer: np.ndarray
+
+
+def nested_scores(
+    features: np.ndarray,
+    *,
+    outer_folds: int,
+    folds: int,
+    ratio: float,
+    projection_dim: int | None,
+    num_neighbors: int,
+    squared: bool,
+    seed: int,
+    threads: int | None = None,
+    progress: bool = True,
+) -> list[NestedScores]:
+    """Run the protocol's cross-validation on all but an outer part of the normals, each in turn.
+
+    Parameters
+    ----------
+    features : array of float32, shape (n_images, h, w, dim)
+        Of normal training images; may be memory-mapped.
+    outer_folds : int
+        Parts that are held out in turn; every image is an outer one once.  Drawn at random.
+    folds : int
+        The protocol's folds inside, unshuffled.
+    ratio, projection_dim, num_neighbors, squared
+        Of the coresets and scores, as in the study.
+    seed : int
+        Of the outer split and the coresets.
+    """
+    dim = features.shape[-1]
+    splitter = KFold(outer_folds, shuffle=True, random_state=seed)
+    results = []
+    with progress_bar(outer_folds * folds, "nested folds", "bank", show=progress) as bar:
+        for rest, outer in splitter.split(features):
+            inner_scores, outer_scores = [], []
+            for train, held_out in fold_indices(len(rest), folds, shuffle=False, seed=seed):
+                patches = features[rest[train]].reshape(-1, dim)
+                n_select = max(num_neighbors, round(ratio * len(patches)))
+                picks = k_center_greedy(
+                    patches,
+                    n_select,
+                    seed=seed,
+                    projection_dim=projection_dim,
+                    threads=threads,
+                    progress=False,
+                )
+                queries = np.concatenate([rest[held_out], outer])
+                scores = score_images(
+                    features[queries],
+                    patches[picks],
+                    num_neighbors=num_neighbors,
+                    squared=squared,
+                    reweight=False,
+                    threads=threads,
+                ).images
+                inner_scores.append(scores[: len(held_out)])
+                outer_scores.append(scores[len(held_out) :])
+                bar.update(1)
+            results.append(NestedScores(inner_scores, np.stack(outer_scores)))
+    return results
+
+
+def standardised(nested: NestedScores) -> NestedScores:
+    """Bring each fold's scores to mean 0 and standard deviation 1 of its held-out normals."""
+    centre = np.array([own.mean() for own in nested.inner])
+    spread = np.array([own.std(ddof=1) for own in nested.inner])
+    inner = [(s - c) / d for s, c, d in zip(nested.inner, centre, spread, strict=True)]
+    return NestedScores(inner, (nested.outer - centre[:, None]) / spread[:, None])
+
+
+def threshold_of(rule: str, inner: Sequence[np.ndarray]) -> float:
+    """Return the threshold of a rule from the folds' held-out scores.
+
+    Parameters
+    ----------
+    rule : str
+        ``mean of maxima`` is the protocol's; ``max``, ``quantile:Q`` and ``mean_sd:K`` (see
+        `ad.threshold.fold_threshold`), ``pareto:RATE`` and ``conformal:RATE`` look at the scores
+        of all folds together.
+    """
+    if rule == "mean of maxima":
+        return float(np.mean([own.max() for own in inner]))
+    pooled = np.concatenate(inner)
+    name, _, number = rule.partition(":")
+    if name == "pareto":
+        return pareto_threshold(pooled, float(number))
+    if name == "conformal":
+        return conformal_threshold(pooled, float(number))
+    return fold_threshold(pooled, rule)
+
+
+def promised_rate(rule: str, n: int) -> float | None:
+    """Return the false-alarm rate that a rule promises one new score, or ``None``.
+
+    For n exchangeable scores: a new one exceeds the largest with chance 1 / (n + 1), and
+    ``conformal`` keeps its rate up to rounding.  ``quantile`` and ``pareto`` aim at their rate.
+    ``mean_sd`` and the mean of maxima promise nothing without a distribution.
+    """
+    name, _, number = rule.partition(":")
+    if name == "max":
+        return 1 / (n + 1)
+    if name == "conformal":
+        rank = int(np.ceil((n + 1) * (1 - float(number)) - 1e-9))
+        return (n + 1 - min(rank, n + 1)) / (n + 1)
+    if name == "quantile":
+        return 1 - float(number)
+    return float(number) if name == "pareto" else None
+
+
+def compare_rules(
+    nested: Sequence[NestedScores], rules: Sequence[str], aggregates: Sequence[str]
+) -> list[dict[str, object]]:
+    """Measure each rule's false alarms on the outer normals, for each aggregation over folds.
+
+    Returns
+    -------
+    list of dict
+        ``rule``, ``aggregate``, ``promised`` (rate or ``None``), ``alarms``, ``normals``,
+        ``measured``, ``low``, ``high`` (95 %, exact; the outer parts share their banks, so the
+        true uncertainty is a little wider).
+    """
+    rows = []
+    for aggregate in aggregates:
+        how = aggregate.removeprefix("standardised ")
+        own = [standardised(n) for n in nested] if how != aggregate else list(nested)
+        for rule in rules:
+            alarms = sum(
+                int((aggregate_folds(n.outer, how) > threshold_of(rule, n.inner)).sum())
+                for n in own
+            )
+            total = sum(n.outer.shape[1] for n in own)
+            low, high = rate_interval(alarms, total)
+            size = round(np.mean([sum(map(len, n.inner)) for n in own]))
+            rows.append(
+                {
+                    "rule": rule,
+                    "aggregate": aggregate,
+                    "promised": promised_rate(rule, size),
+                    "alarms": alarms,
+                    "normals": total,
+                    "measured": alarms / total,
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return rows
+
+
+def fold_shift(nested: Sequence[NestedScores]) -> dict[str, float]:
+    """Measure both halves of the protocol's bias, in standard deviations of a single bank's score.
+
+    Returns
+    -------
+    dict
+        ``score_shift``: how much the maximum over the folds' banks lies above the score of one
+        bank, on average.  ``threshold_shift``: how much the mean of the maxima lies below the
+        largest of all held-out scores.  Both raise the rate of false alarms.  ``correlation``:
+        mean correlation of a normal's scores between two banks.
+    """
+    spread = np.mean([n.outer.std(axis=1, ddof=1).mean() for n in nested])
+    score = np.mean([(n.outer.max(axis=0) - n.outer.mean(axis=0)).mean() for n in nested])
+    maxima = [[own.max() for own in n.inner] for n in nested]
+    threshold = np.mean([max(own) - np.mean(own) for own in maxima])
+    between = []
+    for n in nested:
+        matrix = np.corrcoef(n.outer)
+        between.append(matrix[np.triu_indices(len(matrix), 1)].mean())
+    return {
+        "score_shift": float(score / spread),
+        "threshold_shift": float(threshold / spread),
+        "correlation": float(np.mean(between)),
+    }
+
+
+def simulate_protocol(
+    correlations: Sequence[float], *, n_normal: int, folds: int, seed: int, repeats: int = 2000
+) -> list[dict[str, float]]:
+    """Run the protocol on Gaussian scores whose law is known: all images alike, all banks alike.
+
+    An image's score against bank k is sqrt(r) a + sqrt(1 - r) e_k, r the correlation between
+    banks.  Any false-alarm rate above 1 / (n_normal / folds + 1) then comes from the protocol.
+
+    Returns
+    -------
+    list of dict
+        For each correlation: the false-alarm rates of the maximum and the mean over the banks and
+        of one bank, against the mean of maxima, and of one bank against the largest score.
+    """
+    rows = []
+    for correlation in correlations:
+        generator = np.random.default_rng(seed)
+        held_out = generator.standard_normal((repeats, folds, n_normal // folds))
+        maxima = held_out.max(axis=2)  # each image meets one bank only: its correlation is idle
+        threshold = maxima.mean(axis=1)
+        common = generator.standard_normal((repeats, 200, 1)) * np.sqrt(correlation)
+        own = generator.standard_normal((repeats, 200, folds)) * np.sqrt(1 - correlation)
+        new = common + own
+        rows.append(
+            {
+                "correlation": float(correlation),
+                "maximum": float((new.max(axis=2) > threshold[:, None]).mean()),
+                "mean": float((new.mean(axis=2) > threshold[:, None]).mean()),
+                "one bank": float((new[:, :, 0] > threshold[:, None]).mean()),
+                "one bank, largest": float((new[:, :, 0] > maxima.max(axis=1)[:, None]).mean()),
+            }
+        )
+    return rows
+
+
+def image_embeddings(features: np.ndarray, *, grid: int = 4) -> np.ndarray:
+    """Describe each image by the means of its patch features over a ``grid`` x ``grid`` raster.
+
+    Returns
+    -------
+    array of float32, shape (n_images, grid * grid * dim)
+    """
+    n, height, width, _ = features.shape
+    rows = np.array_split(np.arange(height), min(grid, height))
+    columns = np.array_split(np.arange(width), min(grid, width))
+    cells = [
+        np.array(features[:, r[0] : r[-1] + 1, c[0] : c[-1] + 1]).mean(axis=(1, 2))
+        for r in rows
+        for c in columns
+    ]
+    return np.concatenate(cells, axis=1).astype(np.float32).reshape(n, -1)
+
+
+def stratified_equals_kfold(n_normal: int, folds: int) -> bool:
+    """Tell whether StratifiedKFold on one class alone gives the splits of plain KFold."""
+    images = np.zeros(n_normal)
+    stratified = StratifiedKFold(folds).split(images, np.zeros(n_normal, dtype=int))
+    plain = KFold(folds).split(images)
+    return all(np.array_equal(a[1], b[1]) for a, b in zip(stratified, plain, strict=True))
+
+
+def cluster_folds(
+    embeddings: np.ndarray, folds: int, *, n_clusters: int, seed: int
+) -> tuple[Folds, np.ndarray]:
+    """Stratify folds by clusters of image embeddings, so that each fold has every kind of normal.
+
+    Returns
+    -------
+    folds : list of (training, validation) image numbers
+    clusters : array of int, shape (n_images,)
+        Clusters smaller than ``folds`` are joined into the last one.
+    """
+    labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(embeddings)
+    sizes = np.bincount(labels, minlength=n_clusters)
+    labels = np.where(sizes[labels] < folds, n_clusters, labels)
+    if 0 < (labels == n_clusters).sum() < folds:
+        labels[labels == n_clusters] = int(sizes.argmax())
+    labels = np.unique(labels, return_inverse=True)[1]
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(embeddings, labels)), labels
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Near-duplicate images.
+
+    Parameters
+    ----------
+    pairs : list of (int, int, float)
+        Image numbers, first below second, and their distance in units of the usual one; nearest
+        first.
+    groups : array of int, shape (n_images,)
+        Images linked by pairs share a number.
+    """
+
+    pairs: list[tuple[int, int, float]]
+    groups: np.ndarray
+
+    def across(self, n_train: int) -> list[tuple[int, int, float]]:
+        """Return the pairs of a training and a test image: leaks."""
+        return [pair for pair in self.pairs if pair[0] < n_train <= pair[1]]
+
+
+def find_duplicates(embeddings: np.ndarray, *, share: float = 0.25) -> Duplicates:
+    """Find images that lie much nearer to each other than images of this set usually do.
+
+    Parameters
+    ----------
+    embeddings : array of float, shape (n_images, dim)
+        Of all images, train and test.
+    share : float
+        A pair is a near-duplicate below this share of the median distance to the nearest other.
+    """
+    distances = cdist(embeddings.astype(np.float64), embeddings.astype(np.float64))
+    np.fill_diagonal(distances, np.inf)
+    usual = float(np.median(distances.min(axis=1)))
+    first, second = np.nonzero(np.triu(distances <= share * usual, 1))
+    relative = distances[first, second] / max(usual, np.finfo(float).tiny)
+    order = np.lexsort((second, first, relative))
+    pairs = [(int(first[i]), int(second[i]), float(relative[i])) for i in order]
+    n = len(embeddings)
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
+    return Duplicates(pairs, connected_components(graph, directed=False)[1])
+
+
+def grouped_folds(groups: np.ndarray, folds: int) -> Folds:
+    """Split so that near-duplicates never stand on both sides."""
+    n_groups = len(np.unique(groups))
+    if n_groups < folds:
+        raise ValueError(f"n_groups={n_groups} is fewer than folds={folds}; lower the folds")
+    return list(GroupKFold(folds).split(np.zeros(len(groups)), groups=groups))
