@@ -6,8 +6,7 @@ falls as the selection grows, so an old distance is an upper bound.  A round the
 1. takes the points with the largest bounds as candidates and computes the distances among them;
 2. picks greedily among the candidates for as long as the best of them is at least as far as any
    bound outside, which makes each pick the textbook's;
-3. brings all points up to date with one matrix product for all picks of the round, and leaves out
-   the groups of points that the triangle inequality puts out of reach of every pick.
+3. brings all points up to date with one matrix product for all picks of the round.
 """
 
 import numpy as np
