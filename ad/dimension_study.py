@@ -1,0 +1,198 @@
+"""PatchCore in fewer dimensions: each reduction on the same images; a choice without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ad.coreset import k_center_greedy
+from ad.memory_bank import score_images
+from ad.reconpatch import Settings, train
+from ad.reduction import LinearMap, Moments, pca_map, pooling_map, projection_map
+
+# Simplest first: where the choice cannot tell two apart, the earlier one is taken.
+METHODS = (
+    "pooling",
+    "projection",
+    "PCA",
+    "PCA, half whitened",
+    "PCA, whitened",
+    "ReConPatch",
+    "ReConPatch, random start",
+)
+WHITENING = {"PCA": 0.0, "PCA, half whitened": 0.5, "PCA, whitened": 1.0}
+
+
+def study_dimensions(asked: Sequence[int], dim: int) -> list[int]:
+    """Keep the dimensions that the features have; add all of them; largest first."""
+    if min(asked) < 1:
+        raise ValueError(f"dimensions={list(asked)} must be at least 1")
+    return sorted({dim, *(each for each in asked if each < dim)}, reverse=True)
+
+
+def build_map(
+    method: str,
+    n_components: int,
+    features: np.ndarray,
+    moments: Moments,
+    *,
+    seed: int,
+    settings: Settings,
+) -> LinearMap:
+    """Fit one of `METHODS` on normal training patches.
+
+    Parameters
+    ----------
+    method : str
+    n_components : int
+    features : array of float32, shape (n_images, n_patches, dim)
+        Read by ReConPatch only.
+    moments : Moments
+        Of the same patches.
+    seed : int
+        Of the projection and of ReConPatch; pooling and PCA are not random.
+    settings : Settings
+        Of ReConPatch; its ``start`` is set by the method's name.
+    """
+    if method == "pooling":
+        return pooling_map(features.shape[-1], n_components)
+    if method == "projection":
+        return projection_map(features.shape[-1], n_components, seed=seed)
+    if method in WHITENING:
+        return pca_map(moments, n_components, whitening=WHITENING[method])
+    if method in METHODS:
+        start = "random" if method.endswith("random start") else "pca"
+        own = replace(settings, start=start)
+        return train(features, n_components, moments, seed=seed, settings=own, progress=False).map
+    raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}")
+
+
+def map_scores(
+    linear_map: LinearMap,
+    normals: np.ndarray,
+    queries: np.ndarray,
+    *,
+    ratio: float,
+    projection_dim: int | None,
+    num_neighbors: int,
+    squared: bool,
+    seed: int,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Select a coreset in the mapped space and score images against it, as PatchCore does.
+
+    Parameters
+    ----------
+    linear_map : LinearMap
+    normals : array of float32, shape (n_normals, h, w, dim)
+        Images of the bank.
+    queries : array of float32, shape (n_queries, h, w, dim)
+    ratio, projection_dim, num_neighbors, squared
+        Of coreset and scores.
+    seed : int
+        Of the coreset.
+
+    Returns
+    -------
+    array of float64, shape (n_queries,)
+    """
+    patches = linear_map(normals.reshape(-1, normals.shape[-1]), threads=threads)
+    picks = k_center_greedy(
+        patches,
+        max(num_neighbors, round(ratio * len(patches))),
+        seed=seed,
+        projection_dim=projection_dim,
+        threads=threads,
+        progress=False,
+    )
+    return score_images(
+        linear_map(queries, threads=threads),
+        patches[picks],
+        num_neighbors=num_neighbors,
+        squared=squared,
+        reweight=False,
+        threads=threads,
+    ).images
+
+
+def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
+    """Return the chance that an anomalous score is above a normal one; ties count half."""
+    ranks = rankdata(np.concatenate([normal, anomalous]))
+    above = ranks[len(normal) :].sum() - len(anomalous) * (len(anomalous) + 1) / 2
+    return float(above / (len(normal) * len(anomalous)))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A reduction that may be chosen, with its scores of held-out normals and their anomalies.
+
+    Parameters
+    ----------
+    method : str
+    n_components : int
+    normal : array of float, shape (n_images,)
+        Held-out normal images.
+    synthetic : array of float, shape (n_images, n_kinds)
+        The same images with synthetic anomalies pasted in.
+    """
+
+    method: str
+    n_components: int
+    normal: np.ndarray
+    synthetic: np.ndarray
+
+    @property
+    def quality(self) -> float:
+        """AUROC of the synthetic anomalies of all kinds against the normals."""
+        return auroc(self.normal, self.synthetic.ravel())
+
+
+def choose(
+    candidates: Sequence[Candidate], *, seed: int, repeats: int = 500
+) -> tuple[Candidate, list[dict[str, object]]]:
+    """Choose a reduction by synthetic anomalies alone: no label, no test image.
+
+    The best is found by AUROC.  Those that are worse by less than one standard error of the
+    paired difference (images drawn anew, each with its anomalies) cannot be told from it; of them
+    the simplest in the order of `METHODS` is taken, then the one with fewer dimensions.
+
+    Returns
+    -------
+    Candidate
+        The choice.
+    list of dict
+        For each candidate: ``method``, ``dimensions``, ``synthetic_auroc``, ``difference`` to the
+        best and its ``standard_error``, and whether it is ``chosen``.
+    """
+    best = max(candidates, key=lambda c: c.quality)
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(0, len(best.normal), (repeats, len(best.normal)))
+    reference = np.array([auroc(best.normal[d], best.synthetic[d].ravel()) for d in draws])
+    rows, alike = [], []
+    for candidate in candidates:
+        own = np.array([auroc(candidate.normal[d], candidate.synthetic[d].ravel()) for d in draws])
+        error = float(np.std(reference - own, ddof=1))
+        difference = best.quality - candidate.quality
+        if difference <= error:
+            alike.append(candidate)
+        rows.append(
+            {
+                "method": candidate.method,
+                "dimensions": candidate.n_components,
+                "synthetic_auroc": candidate.quality,
+                "difference": difference,
+                "standard_error": error,
+            }
+        )
+    chosen = min(alike, key=lambda c: (METHODS.index(c.method), c.n_components))
+    for row, candidate in zip(rows, candidates, strict=True):
+        row["chosen"] = candidate is chosen
+    return chosen, rows
+
+
+def wins(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """Return the mean difference of two methods over seeds, and its standard error."""
+    first, second = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    error = np.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    return float(first.mean() - second.mean()), float(error)

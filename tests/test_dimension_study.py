@@ -1,0 +1,100 @@
+"""The study's pieces against scikit-learn, and the choice on cases where the answer is known."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ad.dimension_study import (
+    METHODS,
+    Candidate,
+    auroc,
+    build_map,
+    choose,
+    map_scores,
+    study_dimensions,
+    wins,
+)
+from ad.reconpatch import Settings
+from ad.reduction import LinearMap, patch_moments
+
+FAST = Settings(epochs=2, patches_per_image=16, batch_patches=32)
+
+
+def images(n: int = 10, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    parts = generator.standard_normal((6, 12))
+    kinds = generator.integers(0, 6, (n, 5, 5))
+    return (parts[kinds] + 0.1 * generator.standard_normal((n, 5, 5, 12))).astype(np.float32)
+
+
+def test_auroc_is_scikit_learns_with_ties():
+    generator = np.random.default_rng(0)
+    normal, anomalous = generator.integers(0, 6, 30), generator.integers(2, 9, 20)
+    expected = roc_auc_score(np.repeat([0, 1], [30, 20]), np.concatenate([normal, anomalous]))
+    assert auroc(normal, anomalous) == pytest.approx(expected)
+
+
+def test_dimensions_are_limited_to_the_features():
+    assert study_dimensions([1024, 512, 256, 128, 64], 384) == [384, 256, 128, 64]
+    assert study_dimensions([64], 64) == [64]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_a_map(method):
+    x = images().reshape(10, 25, 12)
+    moments = patch_moments(x.reshape(-1, 12))
+    linear = build_map(method, 4, x, moments, seed=0, settings=FAST)
+    again = build_map(method, 4, x, moments, seed=0, settings=FAST)
+    assert linear.matrix.shape == (12, 4)
+    np.testing.assert_array_equal(linear.matrix, again.matrix)
+
+
+def test_the_identity_map_scores_as_patchcore_by_brute_force():
+    bank, queries = images(6, 1), images(4, 2)
+    identity = LinearMap(np.eye(12, dtype=np.float32), np.zeros(12, dtype=np.float32))
+    found = map_scores(
+        identity, bank, queries,
+        ratio=1.0, projection_dim=None, num_neighbors=3, squared=True, seed=0,
+    )  # fmt: skip
+    points, rows = bank.reshape(-1, 12).astype(float), queries.reshape(-1, 12).astype(float)
+    squares = np.sort(((rows[:, None] - points) ** 2).sum(axis=2), axis=1)[:, :3].mean(axis=1)
+    np.testing.assert_allclose(found, squares.reshape(4, -1).max(axis=1), rtol=1e-4)
+
+
+def candidate(method: str, gap: float, n_components: int = 8, seed: int = 0) -> Candidate:
+    generator = np.random.default_rng(seed)
+    normal = generator.normal(0, 1, 40)
+    return Candidate(method, n_components, normal, normal[:, None] + gap + np.zeros((40, 2)))
+
+
+def test_the_clear_winner_is_chosen():
+    chosen, rows = choose([candidate("pooling", 0.2), candidate("ReConPatch", 3.0)], seed=0)
+    assert chosen.method == "ReConPatch"
+    assert [row["chosen"] for row in rows] == [False, True]
+    assert rows[0]["difference"] > rows[0]["standard_error"] > 0
+
+
+def test_equals_give_way_to_the_simplest_and_smallest():
+    several = [
+        candidate("ReConPatch", 1.0),
+        candidate("PCA", 1.0, 8),
+        candidate("PCA", 1.0, 4),
+    ]
+    chosen, _ = choose(several, seed=0)
+    assert (chosen.method, chosen.n_components) == ("PCA", 4)
+
+
+def test_difference_over_seeds_by_hand():
+    difference, error = wins([3.0, 5.0], [1.0, 1.0])
+    assert difference == 3.0
+    assert error == pytest.approx(1.0)
+
+
+def test_bad_arguments(one_line):
+    x = images().reshape(10, 25, 12)
+    with pytest.raises(ValueError) as caught:
+        build_map("ICA", 4, x, patch_moments(x.reshape(-1, 12)), seed=0, settings=FAST)
+    one_line(caught, "method='ICA'", "pooling")
+    with pytest.raises(ValueError) as caught:
+        study_dimensions([0, 4], 8)
+    one_line(caught, "at least 1")
