@@ -180,6 +180,19 @@ def test_the_order_does_not_depend_on_the_file_system(
     assert found == expected
 
 
+def test_the_first_fault_is_the_same_one_in_any_order(
+    small_mvtec: Path, monkeypatch, one_line: OneLine
+):
+    for name in ("b.png", "a.png", "c.png"):
+        save_png(small_mvtec / "test" / name, np.zeros((8, 8, 3), np.uint8))
+    rglob = Path.rglob
+    for seed in range(3):
+        monkeypatch.setattr(
+            Path, "rglob", lambda self, pattern, seed=seed: shuffled([*rglob(self, pattern)], seed)
+        )
+        refused(small_mvtec, one_line, "test/a.png")
+
+
 def test_the_order_does_not_depend_on_the_rows(small_competition: Path):
     expected = scan(small_competition)
     for name in ("train.csv", "test.csv"):
