@@ -30,14 +30,19 @@ def parameters(path: Path) -> dict[str, object]:
     return values
 
 
+def words(stage: dict) -> list[str]:
+    """Split a stage's command, or its several commands, into words."""
+    commands = stage["cmd"] if isinstance(stage["cmd"], list) else [stage["cmd"]]
+    return " ".join(commands).split()
+
+
 def notebook_stages() -> list[tuple[str, dict, Path]]:
     """List the stages that run a notebook: name, stage, notebook."""
     found = []
     for pipeline in PIPELINES:
         stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
         for name, stage in stages.items():
-            stage = stage.get("do", stage)
-            names = [word for word in stage["cmd"].split() if word.startswith("notebooks/")]
+            names = [word for word in words(stage) if word.startswith("notebooks/")]
             found += [(name, stage, ROOT / word) for word in names]
     return found
 
@@ -70,9 +75,7 @@ def test_notebook_and_stage_agree_on_parameters(name, stage, path):
         for key, value in whole.items()
         if any(key == item or key.startswith(f"{item}.") for item in declared)
     }
-    extra = {
-        word.partition("=")[0] for word in stage["cmd"].split() if "=" in word and "/" not in word
-    }
+    extra = {word.partition("=")[0] for word in words(stage) if "=" in word and "/" not in word}
     found = parameters(path)
     assert set(found) - extra == set(expected)
     # Opened by hand, a notebook does what the pipeline does by default.

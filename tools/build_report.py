@@ -1,11 +1,13 @@
 """Put what people read into reports/: the executed notebooks, their pages, and an index page.
 
-Usage: python -m tools.build_report
+Usage: python -m tools.build_report                       the study's pages
+       python -m tools.build_report NOTEBOOK.ipynb ...    a page beside each executed notebook
 
 Everything is self-contained: the pages need no network and no scripts.
 """
 
 import html
+import sys
 from pathlib import Path
 
 import nbformat
@@ -35,11 +37,11 @@ details > summary { cursor: pointer; color: #666; font-size: 14px; }
 """
 
 
-def page(title: str, body: str, *, code: bool) -> str:
-    """Wrap a body in a page with its own styles."""
+def page(title: str, body: str, *, code: bool, up: str = "") -> str:
+    """Wrap a body in a page with its own styles; ``up`` leads to the folder of the index."""
     colours = HtmlFormatter(style="friendly").get_style_defs(".highlight") if code else ""
     pages = [("index", "Result"), *((stage, stage.replace("_", " ")) for stage in STAGES)]
-    links = " ".join(f'<a href="{name}.html">{words}</a>' for name, words in pages)
+    links = " ".join(f'<a href="{up}{name}.html">{words}</a>' for name, words in pages)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n'
@@ -112,8 +114,19 @@ def copy(source: Path, target: Path) -> None:
         partial.write_bytes(source.read_bytes())
 
 
-def main() -> None:
+def study_page(notebook: Path) -> None:
+    """Write the page of an executed notebook beside it; it stands one folder below the index."""
+    title = notebook.stem.replace("_", " ")
+    body = notebook_body(notebook)
+    write_text(notebook.with_suffix(".html"), page(title, body, code=True, up="../"))
+
+
+def main(notebooks: list[str]) -> None:
     """Write every page, then the files beside them."""
+    for notebook in notebooks:
+        study_page(Path(notebook))
+    if notebooks:
+        return
     for stage in STAGES:
         copy(RENDERED / f"{stage}.ipynb", REPORTS / f"{stage}.ipynb")
         title = stage.replace("_", " ")
@@ -132,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
