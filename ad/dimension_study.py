@@ -1,6 +1,6 @@
 """PatchCore in fewer dimensions: each reduction on the same images; a choice without labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,14 +24,70 @@ METHODS = (
 WHITENING = {"PCA": 0.0, "PCA, half whitened": 0.5, "PCA, whitened": 1.0}
 
 
-def study_dimensions(asked: Sequence[int], dim: int) -> list[int]:
-    """Keep the dimensions that the features have; add all of them; largest first."""
-    if min(asked) < 1:
-        raise ValueError(f"dimensions={list(asked)} must be at least 1")
-    return sorted({dim, *(each for each in asked if each < dim)}, reverse=True)
+RANDOM = ("projection", "ReConPatch", "ReConPatch, random start")  # fitted anew for every seed
 
 
-def build_map(
+def own_dimension(asked: int, listed: Sequence[int], dim: int) -> int | None:
+    """Cap a dimension at the features' own, and run that one once.
+
+    A map to more dimensions than the features have adds nothing that distances could see.
+
+    Parameters
+    ----------
+    asked : int
+        One of ``listed``.
+    listed : sequence of int
+        All dimensions of the study.
+    dim : int
+        The features' own.
+
+    Returns
+    -------
+    int or None
+        ``None`` where a smaller entry of the list already reaches the features' own.
+    """
+    if min(listed) < 1 or asked not in listed:
+        raise ValueError(f"dimension={asked} must be one of {list(listed)}, all at least 1")
+    if any(dim <= other < asked for other in listed):
+        return None
+    return min(asked, dim)
+
+
+def layer_parts(layer_dims: Mapping[str, int], dim: int) -> dict[str, slice]:
+    """Find each layer's part of a joined feature; empty where layers do not stand side by side.
+
+    Parameters
+    ----------
+    layer_dims : mapping of str to int
+        Dimension of each layer's feature, in the order of joining.
+    dim : int
+        Dimension of the joined feature.
+    """
+    if sum(layer_dims.values()) != dim:
+        return {}
+    stops = np.cumsum(list(layer_dims.values())).tolist()
+    return {
+        name: slice(stop - own, stop)
+        for (name, own), stop in zip(layer_dims.items(), stops, strict=True)
+    }
+
+
+def methods_at(n_components: int | None, *, random_up_to: int) -> list[str]:
+    """List the methods to run in a dimension; the random start, up to a dimension only."""
+    if n_components is None:
+        return []
+    return [m for m in METHODS if n_components <= random_up_to or not m.endswith("random start")]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted map and, where it was learnt, each epoch's loss."""
+
+    map: LinearMap
+    losses: np.ndarray | None = None
+
+
+def fit_map(
     method: str,
     n_components: int,
     features: np.ndarray,
@@ -39,7 +95,7 @@ def build_map(
     *,
     seed: int,
     settings: Settings,
-) -> LinearMap:
+) -> Fit:
     """Fit one of `METHODS` on normal training patches.
 
     Parameters
@@ -56,15 +112,16 @@ def build_map(
         Of ReConPatch; its ``start`` is set by the method's name.
     """
     if method == "pooling":
-        return pooling_map(features.shape[-1], n_components)
+        return Fit(pooling_map(features.shape[-1], n_components))
     if method == "projection":
-        return projection_map(features.shape[-1], n_components, seed=seed)
+        return Fit(projection_map(features.shape[-1], n_components, seed=seed))
     if method in WHITENING:
-        return pca_map(moments, n_components, whitening=WHITENING[method])
+        return Fit(pca_map(moments, n_components, whitening=WHITENING[method]))
     if method in METHODS:
         start = "random" if method.endswith("random start") else "pca"
         own = replace(settings, start=start)
-        return train(features, n_components, moments, seed=seed, settings=own, progress=False).map
+        learnt = train(features, n_components, moments, seed=seed, settings=own, progress=False)
+        return Fit(learnt.map, learnt.losses)
     raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}")
 
 
@@ -146,6 +203,15 @@ class Candidate:
     def quality(self) -> float:
         """AUROC of the synthetic anomalies of all kinds against the normals."""
         return auroc(self.normal, self.synthetic.ravel())
+
+
+def candidates_of(rows: Sequence[Sequence[object]]) -> list[Candidate]:
+    """Gather rows of (method, dimensions, image, normal score, score of each kind), in order."""
+    groups: dict[tuple[str, int], list[list[float]]] = {}
+    for method, dimensions, _, *scores in rows:
+        groups.setdefault((str(method), int(dimensions)), []).append([float(s) for s in scores])
+    tables = {key: np.array(own) for key, own in groups.items()}
+    return [Candidate(*key, own[:, 0], own[:, 1:]) for key, own in tables.items()]
 
 
 def choose(

@@ -73,6 +73,21 @@ def _threshold(value: object) -> bool:
 _TEXT = Setting("a non-empty text", lambda value: isinstance(value, str) and value.strip() != "")
 _FLAG = Setting("true or false", lambda value: isinstance(value, bool))
 
+_ABOVE_ZERO = Setting("a number above 0", lambda value: _is_number(value) and value > 0)
+_BELOW_HALF = Setting(
+    "a number above 0 and at most 0.5", lambda value: _is_number(value) and 0 < value <= 0.5
+)
+
+
+def _dimensions(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(_is_int(item, 1) for item in value)
+        and len(set(value)) == len(value)
+    )
+
+
 SETTINGS: dict[str, Setting] = {
     "seed": _integer(0, 2**32 - 1),
     "data.path": _TEXT,
@@ -110,6 +125,18 @@ SETTINGS: dict[str, Setting] = {
     "runtime.memory_gb": Setting(
         "a number above 0 (gigabytes)", lambda value: _is_number(value) and value > 0
     ),
+    "synthetic.every": _integer(2, 1000),
+    "reconpatch.dimensions": Setting("a list of different integers of at least 1", _dimensions),
+    "reconpatch.seeds": _integer(2, 100),
+    "reconpatch.learning_rate": _ABOVE_ZERO,
+    "reconpatch.epochs": _integer(1, 100_000),
+    "reconpatch.patches_per_image": _integer(1, 100_000),
+    "reconpatch.random_up_to": _integer(0, 100_000),
+    "reconpatch.ensemble_dimension": _integer(1, 100_000),
+    "thresholds.outer": _integer(2, 1000),
+    "thresholds.rate": _BELOW_HALF,
+    "thresholds.clusters": _integer(1, 1000),
+    "thresholds.duplicate": _ABOVE_ZERO,
 }
 
 

@@ -6,12 +6,16 @@ from sklearn.metrics import roc_auc_score
 
 from ad.dimension_study import (
     METHODS,
+    RANDOM,
     Candidate,
     auroc,
-    build_map,
+    candidates_of,
     choose,
+    fit_map,
+    layer_parts,
     map_scores,
-    study_dimensions,
+    methods_at,
+    own_dimension,
     wins,
 )
 from ad.reconpatch import Settings
@@ -34,19 +38,42 @@ def test_auroc_is_scikit_learns_with_ties():
     assert auroc(normal, anomalous) == pytest.approx(expected)
 
 
-def test_dimensions_are_limited_to_the_features():
-    assert study_dimensions([1024, 512, 256, 128, 64], 384) == [384, 256, 128, 64]
-    assert study_dimensions([64], 64) == [64]
+@pytest.mark.parametrize(
+    ("dim", "expected"),
+    [
+        (384, [None, 384, 256, 128, 64]),
+        (512, [None, 512, 256, 128, 64]),
+        (1536, [1024, 512, 256, 128, 64]),
+        (48, [None, None, None, None, 48]),
+    ],
+)
+def test_dimensions_are_capped_at_the_features_and_run_once(dim, expected):
+    listed = [1024, 512, 256, 128, 64]
+    assert [own_dimension(asked, listed, dim) for asked in listed] == expected
+
+
+def test_layers_stand_side_by_side():
+    assert layer_parts({"a": 2, "b": 3}, 5) == {"a": slice(0, 2), "b": slice(2, 5)}
+    assert layer_parts({"a": 2, "b": 3}, 4) == {}  # pooled together: no layer is left by itself
+
+
+def test_methods_of_a_dimension():
+    assert methods_at(64, random_up_to=64) == list(METHODS)
+    assert methods_at(65, random_up_to=64) == [m for m in METHODS if "random start" not in m]
+    assert methods_at(None, random_up_to=64) == []
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_a_map(method):
     x = images().reshape(10, 25, 12)
     moments = patch_moments(x.reshape(-1, 12))
-    linear = build_map(method, 4, x, moments, seed=0, settings=FAST)
-    again = build_map(method, 4, x, moments, seed=0, settings=FAST)
-    assert linear.matrix.shape == (12, 4)
-    np.testing.assert_array_equal(linear.matrix, again.matrix)
+    first, again, other = (
+        fit_map(method, 4, x, moments, seed=seed, settings=FAST) for seed in (0, 0, 1)
+    )
+    assert first.map.matrix.shape == (12, 4)
+    np.testing.assert_array_equal(first.map.matrix, again.map.matrix)
+    assert np.array_equal(first.map.matrix, other.map.matrix) == (method not in RANDOM)
+    assert (first.losses is None) == ("ReConPatch" not in method)
 
 
 def test_the_identity_map_scores_as_patchcore_by_brute_force():
@@ -74,6 +101,19 @@ def test_the_clear_winner_is_chosen():
     assert rows[0]["difference"] > rows[0]["standard_error"] > 0
 
 
+def test_candidates_are_gathered_from_rows_of_text():
+    rows = [
+        ["PCA", "4", "0", "1.5", "2.5", "3.5"],
+        ["PCA", "4", "7", "0.5", "9", "8"],
+        ["PCA", "2", "0", "1", "2", "3"],
+    ]
+    first, second = candidates_of(rows)
+    assert (first.method, first.n_components, second.n_components) == ("PCA", 4, 2)
+    np.testing.assert_array_equal(first.normal, [1.5, 0.5])
+    np.testing.assert_array_equal(first.synthetic, [[2.5, 3.5], [9, 8]])
+    assert candidates_of([]) == []
+
+
 def test_equals_give_way_to_the_simplest_and_smallest():
     several = [
         candidate("ReConPatch", 1.0),
@@ -93,8 +133,11 @@ def test_difference_over_seeds_by_hand():
 def test_bad_arguments(one_line):
     x = images().reshape(10, 25, 12)
     with pytest.raises(ValueError) as caught:
-        build_map("ICA", 4, x, patch_moments(x.reshape(-1, 12)), seed=0, settings=FAST)
+        fit_map("ICA", 4, x, patch_moments(x.reshape(-1, 12)), seed=0, settings=FAST)
     one_line(caught, "method='ICA'", "pooling")
     with pytest.raises(ValueError) as caught:
-        study_dimensions([0, 4], 8)
+        own_dimension(4, [0, 4], 8)
     one_line(caught, "at least 1")
+    with pytest.raises(ValueError) as caught:
+        own_dimension(5, [4], 8)
+    one_line(caught, "dimension=5", "[4]")

@@ -24,6 +24,17 @@ PARAMS = {
     "score": {"num_neighbors": 5, "squared": True, "reweight": False, "index": "exact"},
     "cv": {"folds": 5, "shuffle": False, "threshold": "max", "aggregate": "max"},
     "runtime": {"device": "cpu", "threads": None, "memory_gb": 3.0},
+    "synthetic": {"every": 4},
+    "reconpatch": {
+        "dimensions": [128, 64],
+        "seeds": 3,
+        "learning_rate": 1e-5,
+        "epochs": 120,
+        "patches_per_image": 32,
+        "random_up_to": 128,
+        "ensemble_dimension": 64,
+    },
+    "thresholds": {"outer": 5, "rate": 0.05, "clusters": 4, "duplicate": 0.25},
 }
 NAN, INFINITY = float("nan"), float("inf")
 VALID = {
@@ -51,6 +62,18 @@ VALID = {
     "runtime.device": ["cpu", "cuda", "auto"],
     "runtime.threads": [None, 1, 64],
     "runtime.memory_gb": [0.5, 3, 16.0],
+    "synthetic.every": [2, 4],
+    "reconpatch.dimensions": [[64], [1024, 512, 1]],
+    "reconpatch.seeds": [2, 3],
+    "reconpatch.learning_rate": [1e-5, 1],
+    "reconpatch.epochs": [1, 120],
+    "reconpatch.patches_per_image": [1, 784],
+    "reconpatch.random_up_to": [0, 128],
+    "reconpatch.ensemble_dimension": [1, 64],
+    "thresholds.outer": [2, 5],
+    "thresholds.rate": [0.01, 0.5],
+    "thresholds.clusters": [1, 4],
+    "thresholds.duplicate": [0.25, 1],
 }
 INVALID = {
     "seed": [-1, 2**32, 0.0, "0", None, True, [0]],
@@ -110,6 +133,18 @@ INVALID = {
     "runtime.device": ["", "gpu", "cuda:0", None, True],
     "runtime.threads": [0, -1, 1.0, "1", True],
     "runtime.memory_gb": [0, -1, "3", None, True, NAN, INFINITY],
+    "synthetic.every": [1, 0, 4.0, None],
+    "reconpatch.dimensions": [[], 64, None, [64, 64], [0], [64.0], ["64"], [True]],
+    "reconpatch.seeds": [1, 0, 3.0, None],
+    "reconpatch.learning_rate": [0, -1e-5, "1e-5", None, NAN],
+    "reconpatch.epochs": [0, 1.5, None],
+    "reconpatch.patches_per_image": [0, None, True],
+    "reconpatch.random_up_to": [-1, None, 64.0],
+    "reconpatch.ensemble_dimension": [0, None],
+    "thresholds.outer": [1, None, 5.0],
+    "thresholds.rate": [0, 0.51, 1, "0.05", None, NAN],
+    "thresholds.clusters": [0, None, 4.0],
+    "thresholds.duplicate": [0, -1, "0.25", None],
 }
 
 
