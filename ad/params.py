@@ -88,6 +88,28 @@ def _dimensions(value: object) -> bool:
     )
 
 
+def _all_different(value: object, accepts: Callable[[object], bool]) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(accepts(item) for item in value)
+        and len({str(item) for item in value}) == len(value)
+    )
+
+
+def _names(value: object) -> bool:
+    return _all_different(value, lambda n: isinstance(n, str) and re.fullmatch(r"[\w.-]+", n))
+
+
+def _range(value: object, accepts: Callable[[object], bool]) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(accepts(item) for item in value)
+        and value[0] < value[1]
+    )
+
+
 SETTINGS: dict[str, Setting] = {
     "seed": _integer(0, 2**32 - 1),
     "data.path": _TEXT,
@@ -137,6 +159,39 @@ SETTINGS: dict[str, Setting] = {
     "thresholds.rate": _BELOW_HALF,
     "thresholds.clusters": _integer(1, 1000),
     "thresholds.duplicate": _ABOVE_ZERO,
+    "backbones.names": Setting("a list of different names of timm models", _names),
+    "backbones.weights": _choice("folder", "hub"),
+    "backbones.cost_images": _integer_or_null(1, "all"),
+    "augmentation.seeds": _integer(3, 20),
+    "augmentation.folds": _integer(2, 1000),
+    "augmentation.copies": _integer(2, 100_000),
+    "augmentation.rotation": Setting(
+        "a number above 0 and at most 45 (degrees)",
+        lambda value: _is_number(value) and 0 < value <= 45,
+    ),
+    "augmentation.illumination": _BELOW_HALF,
+    "augmentation.crop": _BELOW_HALF,
+    "search.trials": _integer(2, 100_000),
+    "search.normals": _integer(12, 100_000),
+    "search.image_sizes": Setting(
+        "a list of different integers of at least 32",
+        lambda value: _all_different(value, lambda size: _is_int(size, 32, 4096)),
+    ),
+    "search.layers": Setting(
+        "a list of different lists of layers", lambda value: _all_different(value, _layers)
+    ),
+    "search.patch_sizes": Setting(
+        "a list of different odd integers from 1 to 15",
+        lambda value: _all_different(value, lambda size: _is_int(size, 1, 15) and size % 2 == 1),
+    ),
+    "search.ratio": Setting(
+        "two numbers above 0 and at most 1, the smaller first",
+        lambda value: _range(value, lambda ratio: _is_number(ratio) and 0 < ratio <= 1),
+    ),
+    "search.num_neighbors": Setting(
+        "two integers of at least 1, the smaller first",
+        lambda value: _range(value, lambda count: _is_int(count, 1, 1000)),
+    ),
 }
 
 
