@@ -13,7 +13,9 @@ from fractions import Fraction
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import binom, hypergeom
+from scipy.stats import betabinom, binom, hypergeom
+
+ROWS_PERMUTED = "working, rows permuted"
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,31 @@ def rates_table(
     return tp.T @ fp / len(tp)
 
 
+def measured_cause(
+    name: str, hits: tuple[int, int], alarms: tuple[int, int], *, reading: Reading
+) -> Hypothesis:
+    """Make a cause of a detector that was measured elsewhere.
+
+    Its rates are as uncertain as the counts leave them (Jeffreys' prior, a beta distribution with
+    1/2 and 1/2), so TP and FP are beta-binomial.
+
+    Parameters
+    ----------
+    hits : tuple of int
+        Anomalous images that were flagged, and how many there were.
+    alarms : tuple of int
+        The same of the normal images.
+    reading : Reading
+        Its test set's composition.
+    """
+    n_normal = reading.n_images - reading.n_anomalous
+    tp, fp = (
+        betabinom.pmf(np.arange(n + 1), n, flagged + 0.5, count - flagged + 0.5)
+        for n, (flagged, count) in ((reading.n_anomalous, hits), (n_normal, alarms))
+    )
+    return Hypothesis(name, np.outer(tp, fp)[None])
+
+
 def permuted_table(table: np.ndarray) -> np.ndarray:
     """Give the rows of a detector to images at random: only its number of flags is left."""
     n_anomalous, n_normal = table.shape[0] - 1, table.shape[1] - 1
@@ -404,7 +431,7 @@ def standard_causes(
     everything[-1, -1] = 1.0
     exact = {
         "working, rows in order": works,
-        "working, rows permuted": permuted_table(works),
+        ROWS_PERMUTED: permuted_table(works),
         "random flags, any rate": rates_table(rate, rate, **counts),
         "random flags, near the right number": sum(near) / len(near),
         "degraded, any rates above chance": rates_table(*degraded.T, **counts),

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -22,14 +23,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from timm.models import get_pretrained_cfg, list_pretrained
 from torch import Tensor
 
 from ad.backbone import Backbone, load_backbone
 from ad.coreset import k_center_greedy, project
 from ad.dataset import ImageRecord, of_split, read_manifest
-from ad.determinism import set_determinism
+from ad.determinism import file_system, set_determinism, sha256_file
 from ad.features import PatchSettings, extract_features, patch_features
 from ad.files import read_json, write_json
+from ad.forensics import (
+    ROWS_PERMUTED,
+    Reading,
+    Reported,
+    likelihoods,
+    measured_cause,
+    standard_causes,
+)
 from ad.images import IMAGENET_MEAN, IMAGENET_STD, network_input, read_rgb, resize_and_crop
 from ad.memory_bank import Neighbors, find_neighbors, patch_scores
 from ad.metrics import bootstrap_interval, both_classes, f1_score, image_auroc
@@ -40,6 +50,9 @@ from ad.threshold import aggregate_folds, fold_indices, fold_threshold
 GUIDES, TILE = 32, 4  # one image in so many is searched whole; side of a square of patches
 NUMERICAL, MISTAKE = "numerical or choice", "mistake"
 RUN, REENACTED, NOT_RUN = "run", "re-enacted", "not run"
+DECISIVE = 2.0  # log10 of a Bayes factor; Jeffreys' word for more than 100
+LIBRARIES = ("torch", "timm", "pillow", "scikit-learn", "numpy")
+TAGGED = ("resnet18", "resnet50", "wide_resnet101_2")  # names whose default weights are looked up
 
 
 @dataclass(frozen=True)
@@ -110,18 +123,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """One factor's effect; quality is ``None`` where labels are unknown."""
+    """One factor's effect.
+
+    Quality and ``hits`` are ``None`` where labels are unknown, and all figures where the factor
+    could not be run; ``note`` then says why.
+    """
 
     factor: str
     group: str
     kind: str
-    how: str  # "run" or "re-enacted"
+    how: str  # RUN, REENACTED or NOT_RUN
     f1: float | None
     f1_low: float | None
     f1_high: float | None
     image_auroc: float | None
-    n_flagged: int
-    flags_changed: int
+    n_flagged: int | None
+    flags_changed: int | None
+    hits: int | None  # anomalous images that are flagged
     note: str
 
 
@@ -146,7 +164,7 @@ class Control:
         outcome: Outcome | np.ndarray,
         *,
         kind: str = NUMERICAL,
-        how: str = "run",
+        how: str = RUN,
         scores: np.ndarray | None = None,
         note: str = "",
     ) -> Row:
@@ -162,7 +180,12 @@ class Control:
             if scores is not None and both_classes(self.labels):
                 quality[3] = image_auroc(self.labels, scores)
         changed = int(np.sum(flags != self.outcome.flags))
-        return Row(factor, group, kind, how, *quality, int(flags.sum()), changed, note)
+        hits = None if self.labels is None else int(flags[self.labels == 1].sum())
+        return Row(factor, group, kind, how, *quality, int(flags.sum()), changed, hits, note)
+
+    def not_run(self, factor: str, group: str, why: str, *, kind: str = NUMERICAL) -> Row:
+        """Say why a factor could not be run."""
+        return Row(factor, group, kind, NOT_RUN, *[None] * 7, why)
 
 
 def largest_patch_scores(
@@ -404,8 +427,21 @@ def raw_order(root: str | Path, paths: Sequence[str]) -> list[str]:
     return found
 
 
+def raw_listings(data: str | Path, paths: Sequence[str]) -> dict[str, list[str]]:
+    """List paths as the data's file system does, and as this machine's other kinds of it do."""
+    listed = {f"raw {file_system(data)}": raw_order(data, paths)}
+    for folder in (Path(tempfile.gettempdir()), Path("/dev/shm")):
+        name = f"raw {file_system(folder)}"
+        if folder.is_dir() and name not in listed:
+            listed[name] = listing_elsewhere(folder, paths)
+    return listed
+
+
 def listing_orders(case: Case, split: str) -> dict[str, np.ndarray]:
-    """Give each order of a split's images as image numbers within the split, sorted first."""
+    """Give each order of a split's images as image numbers within the split, sorted first.
+
+    The last ones are raw orders of file systems; the first of them is that of the data.
+    """
     paths = [record.path for record in of_split(case.records(), split)]
     number = {path: position for position, path in enumerate(paths)}
     listed = {
@@ -414,7 +450,7 @@ def listing_orders(case: Case, split: str) -> dict[str, np.ndarray]:
         "natural": natural_order(paths),
         "unpadded": unpadded_order(paths),
         "by hash": hash_order(paths),
-        "raw": raw_order(case.data, paths),
+        **raw_listings(case.data, paths),
     }
     return {name: np.array([number[path] for path in order]) for name, order in listed.items()}
 
@@ -432,21 +468,32 @@ def order_factors(control: Control) -> Iterator[Row]:
             group,
             outcome.flags[order],
             kind=MISTAKE,
-            how="re-enacted",
+            how=REENACTED,
             scores=outcome.scores[order],
             note="this order is the sorted one here" if same else "",
         )
     n_train = control.n_train
+    test_orders = listing_orders(case, "test")
     for name, order in listing_orders(case, "train").items():
-        if name not in ("by hash", "raw"):
+        if name != "by hash" and not name.startswith("raw"):
             continue
         listed = control.features.copy()
         listed[:n_train] = listed[order]
-        yield control.row(f"training images, {name} listing", group, detect(listed, n_train, case))
+        found = detect(listed, n_train, case)
+        yield control.row(f"training images, {name} listing", group, found)
         if name == "by hash":
             mixed = detect(control.features, n_train, case, bank_features=listed)
             yield control.row(
                 "banks and held-out images from two listings", group, mixed, kind=MISTAKE
+            )
+        else:  # a script that sorts nowhere
+            yield control.row(
+                f"training images and test rows, {name} listing",
+                "pairs",
+                found.flags[test_orders[name]],
+                kind=MISTAKE,
+                how=REENACTED,
+                scores=found.scores[test_orders[name]],
             )
 
 
@@ -481,6 +528,28 @@ def listing_elsewhere(parent: str | Path, paths: Sequence[str]) -> list[str]:
 # The rule, from the control's scores.
 
 
+def best_f1_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the score at which F1 is best, the lowest of several; as F1AdaptiveThreshold does.
+
+    Without anomalous images every F1 is 0, so the lowest score is taken and nearly everything is
+    flagged (anomalib's issues 2433 and 3357).
+
+    Parameters
+    ----------
+    labels : array of int, shape (n,)
+    scores : array of float, shape (n,)
+    """
+    candidates = np.sort(scores)
+    flagged = scores >= candidates[:, None]  # (candidates, n)
+    hits = (flagged & (labels == 1)).sum(axis=1)
+    return float(candidates[np.argmax(2 * hits / (flagged.sum(axis=1) + (labels == 1).sum()))])
+
+
+def adaptive_threshold(held_out: Sequence[np.ndarray]) -> float:
+    """Average over the folds the thresholds of best F1 on their normal images."""
+    return float(np.mean([best_f1_threshold(np.zeros(len(own)), own) for own in held_out]))
+
+
 def threshold_factors(control: Control) -> Iterator[Row]:
     """Change the threshold's rule, the aggregation, or mistake one for another."""
     group, outcome = "threshold", control.outcome
@@ -489,11 +558,10 @@ def threshold_factors(control: Control) -> Iterator[Row]:
         yield control.row(f"threshold {rule}", group, decide(held_out, folds, rule=rule))
     for how in ("mean", "median"):
         yield control.row(f"folds' scores by {how}", group, decide(held_out, folds, aggregate=how))
-    lowest = float(np.mean([own.min() for own in held_out]))
     yield control.row(
-        "threshold = minimum on normal-only data",
+        "threshold of best F1 on normal-only data (the minimum)",
         group,
-        replace(outcome, threshold=lowest),
+        replace(outcome, threshold=adaptive_threshold(held_out)),
         kind=MISTAKE,
     )
     first = Outcome(held_out[:1], folds[:1], folds[0], float(held_out[0].max()))
@@ -518,7 +586,7 @@ def threshold_factors(control: Control) -> Iterator[Row]:
         group,
         ~outcome.flags,
         kind=MISTAKE,
-        how="re-enacted",
+        how=REENACTED,
         scores=-outcome.scores,
     )
 
@@ -651,9 +719,10 @@ def load_pillow_bicubic(path: Path, case: Case) -> np.ndarray:
     return _normalised(np.asarray(image))
 
 
-def load_cropped(path: Path, case: Case) -> np.ndarray:
-    """Resize to 8/7 of the size (256 for 224), then crop the centre."""
-    return network_input(path, size=case.image_size, resize=round(case.image_size * 8 / 7))
+def load_other_geometry(path: Path, case: Case) -> np.ndarray:
+    """Resize to 8/7 of the size (256 for 224) and crop the centre; straight if the case does so."""
+    resize = round(case.image_size * 8 / 7) if case.image_resize is None else None
+    return network_input(path, size=case.image_size, resize=resize)
 
 
 def load_bgr(path: Path, case: Case) -> np.ndarray:
@@ -684,7 +753,7 @@ DECODERS: dict[str, tuple[Loader, str]] = {
     "tensor, antialias": (load_tensor, NUMERICAL),
     "tensor, no antialias": (load_tensor_aliased, NUMERICAL),
     "Pillow, bicubic": (load_pillow_bicubic, NUMERICAL),
-    "resize to 8/7, centre crop": (load_cropped, NUMERICAL),
+    "with or without centre crop": (load_other_geometry, NUMERICAL),
     "JPEG round trip, quality 90": (load_jpeg, NUMERICAL),
     "BGR for RGB": (load_bgr, MISTAKE),
     "no ImageNet scaling": (load_unscaled, MISTAKE),
@@ -763,16 +832,38 @@ def partly_loaded(case: Case) -> Backbone:
 
 
 def weight_factors(control: Control) -> Iterator[Row]:
-    """Leave weights out, or the last layer of them."""
+    """Leave weights out, or the last layer of them; take another pretrained tag."""
     group, case, n_train = "weights", control.case, control.n_train
-    if case.weights == "random":
-        return
-    for name, network in (
-        ("weights not loaded (random)", replace(case, weights="random").network()),
-        ("last layer not loaded", partly_loaded(case)),
-    ):
-        outcome = detect(run_network(network, case), n_train, case)
-        yield control.row(name, group, outcome, kind=MISTAKE)
+    if case.weights != "random":
+        for name, network in (
+            ("weights not loaded (random)", replace(case, weights="random").network()),
+            ("last layer not loaded", partly_loaded(case)),
+        ):
+            outcome = detect(run_network(network, case), n_train, case)
+            yield control.row(name, group, outcome, kind=MISTAKE)
+    for name in other_weights(case.backbone):
+        factor = f"weights {name} of the hub"
+        try:
+            network = replace(case, backbone=name, weights="hub").network()
+        except ConnectionError:
+            yield control.not_run(factor, group, "the hub cannot be reached")
+        else:
+            outcome = detect(run_network(network, case), n_train, case)
+            yield control.row(factor, group, outcome)
+
+
+def default_tag(backbone: str) -> str | None:
+    """Return the pretrained tag that this timm gives a name without one; ``None`` if none."""
+    config = get_pretrained_cfg(backbone)
+    return config.tag if config is not None and config.tag else None
+
+
+def other_weights(backbone: str) -> list[str]:
+    """Name the backbone's weights that one name may stand for: timm's default, torchvision's V1."""
+    name = backbone.partition(".")[0]
+    tags = [default_tag(name), "tv_in1k"]
+    known = list_pretrained(f"{name}.*")
+    return [full for full in dict.fromkeys(f"{name}.{tag}" for tag in tags) if full in known]
 
 
 def mode_factors(control: Control) -> Iterator[Row]:
@@ -810,14 +901,24 @@ MACHINES: dict[str, dict[str, str]] = {
 }
 
 
-def run_elsewhere(case: Case, environment: Mapping[str, str]) -> tuple[Outcome, float]:
-    """Run a case from images to flags in a process with other environment variables.
+def run_elsewhere(
+    case: Case, environment: Mapping[str, str], *, python: str | Path = sys.executable
+) -> dict:
+    """Run a case from images to flags in a process of its own.
+
+    Parameters
+    ----------
+    environment : mapping
+        Environment variables that differ.
+    python : path
+        The interpreter; another one may have other libraries.
 
     Returns
     -------
-    outcome : Outcome
-    checksum : float
-        Sum of all features in float64: it tells whether the numbers moved at all.
+    dict
+        What `main` writes: ``held_out`` and ``fold_scores`` (see `Outcome`), ``feature_sums`` (each
+        image's sum of features in float64: it tells whether numbers moved), ``versions`` and
+        ``default_tags`` of the libraries.
 
     Raises
     ------
@@ -828,7 +929,7 @@ def run_elsewhere(case: Case, environment: Mapping[str, str]) -> tuple[Outcome, 
         job, result = Path(folder) / "case.json", Path(folder) / "outcome.json"
         write_json(job, asdict(case))
         finished = subprocess.run(
-            [sys.executable, "-m", "ad.interventions", str(job), str(result)],
+            [str(python), "-m", "ad.interventions", str(job), str(result)],
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
@@ -839,68 +940,178 @@ def run_elsewhere(case: Case, environment: Mapping[str, str]) -> tuple[Outcome, 
         if finished.returncode:
             last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
             raise RuntimeError(f"the run with {dict(environment)} failed: {last}")
-        found = read_json(result)
+        return read_json(result)
+
+
+def outcome_of(found: Mapping) -> Outcome:
+    """Make an outcome of what `run_elsewhere` returns."""
     held_out = [np.array(own) for own in found["held_out"]]
-    return decide(held_out, np.array(found["fold_scores"])), found["checksum"]
+    return decide(held_out, np.array(found["fold_scores"]))
+
+
+def features_note(control: Control, sums: Sequence[float]) -> str:
+    """Say how far the sums of features are from the control's."""
+    own = control.features.sum(axis=(1, 2, 3), dtype=np.float64)
+    if (own == sums).all():
+        return "features' sums are the control's"
+    return f"features' sums differ by up to {np.abs(np.array(sums) / own - 1).max():.0e} relative"
 
 
 def machine_factors(control: Control) -> Iterator[Row]:
     """Change the number of threads and the instruction set, images to flags."""
     group, case = "machine", control.case
-    checksum = float(control.features.sum(dtype=np.float64))
     threads = 1 if case.threads != 1 else 2
-    runs = {f"{threads} thread(s)": (replace(case, threads=threads), {})}
+    runs = {f"{threads} thread{'s' * (threads > 1)}": (replace(case, threads=threads), {})}
     runs |= {name: (case, environment) for name, environment in MACHINES.items()}
     for name, (changed, environment) in runs.items():
-        outcome, own = run_elsewhere(changed, environment)
-        note = (
-            "features' sum is the control's" if own == checksum else "features differ in rounding"
+        found = run_elsewhere(changed, environment)
+        note = features_note(control, found["feature_sums"])
+        yield control.row(name, group, outcome_of(found), note=note)
+
+
+def case_digest(case: Case) -> str:
+    """Hash what a case's numbers depend on: images, weights and settings, not paths or threads."""
+    settings = asdict(case)
+    for key in ("manifest", "data", "threads", "memory_gb"):
+        settings.pop(key)
+    if case.weights not in ("hub", "random"):
+        settings["weights"] = sha256_file(case.weights)
+    settings["images"] = [[record.id, record.sha256] for record in case.records()]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def version_factors(control: Control, records: Sequence[Mapping]) -> Iterator[Row]:
+    """Take runs of the same case with other libraries from records of `tools.other_versions`."""
+    group, digest = "machine", case_digest(control.case)
+    own = [record for record in records if record["case"] == digest]
+    if not own:
+        yield control.not_run(
+            "older libraries",
+            group,
+            "no record of this case; python -m tools.other_versions makes one",
         )
-        yield control.row(name, group, outcome, note=note)
+    for record in own:
+        versions = record["versions"]
+        note = features_note(control, record["feature_sums"])
+        note += ": " + ", ".join(f"{name} {version}" for name, version in versions.items())
+        yield control.row(
+            f"older libraries, torch {versions['torch']}", group, outcome_of(record), note=note
+        )
 
 
 def pair_factors(control: Control) -> Iterator[Row]:
-    """Two changes together: a row order with a rule, half precision with another resizing."""
+    """Several changes together: a row order with a rule, and every numerical thing at once."""
     group, case, outcome = "pairs", control.case, control.outcome
     order = listing_orders(case, "test")["by hash"]
-    lowest = float(np.mean([own.min() for own in outcome.held_out]))
     yield control.row(
-        "rows by hash and threshold = minimum",
+        "rows by hash and threshold of best F1 on normal-only data",
         group,
-        outcome.scores[order] > lowest,
+        outcome.scores[order] > adaptive_threshold(outcome.held_out),
         kind=MISTAKE,
-        how="re-enacted",
+        how=REENACTED,
         scores=outcome.scores[order],
     )
     features = run_network(case.network(), case, loader=load_opencv)
     features = features.astype(np.float16).astype(np.float32)
-    both = detect(features, control.n_train, case)
-    yield control.row("OpenCV, linear, and float16 features", group, both)
+    other = case.seed + 1
+    together = detect(
+        features,
+        control.n_train,
+        case,
+        start_seed=other,
+        projection_seed=other,
+        fold_seed=other,
+        index="faiss_flat",
+    )
+    yield control.row("OpenCV, float16, FAISS and all seeds together", group, together)
 
 
-def summary(rows: Sequence[Row], reported: Mapping[str, float]) -> dict[str, object]:
-    """Say which factors reach the reported values, and the widest effect of the numerical ones.
+def weigh(
+    rows: Sequence[Row],
+    labels: np.ndarray | None,
+    models: Sequence[Reported],
+    reading: Reading,
+    *,
+    working: float,
+) -> list[float | None]:
+    """Weigh each row as the cause of the reported values: log10 Bayes factors.
 
-    A factor reaches a value if the value lies in the factor's interval.
+    The row's sensitivity and false-alarm rate, as uncertain as its images leave them, are put into
+    the reported test set.  Factors are against a working detector whose rows are permuted.
+
+    Returns
+    -------
+    list of float or None
+        ``None`` for rows without labels, and where permuted rows cannot make the values.
     """
-    labelled = [row for row in rows if row.f1 is not None]
+    if labels is None:
+        return [None] * len(rows)
+    n_anomalous, n_normal = int((labels == 1).sum()), int((labels == 0).sum())
+    counted = [row for row in rows if row.hits is not None]
+    causes = [
+        measured_cause(
+            row.factor,
+            (row.hits, n_anomalous),
+            (row.n_flagged - row.hits, n_normal),
+            reading=reading,
+        )
+        for row in counted
+    ]
+    permuted = next(
+        cause
+        for cause in standard_causes(
+            n_images=reading.n_images, n_anomalous=reading.n_anomalous, working=working, draws=1
+        )
+        if cause.name == ROWS_PERMUTED
+    )
+    against, *found = likelihoods(models, {reading: 1.0}, [permuted, *causes])
+    if not against.value:
+        return [None] * len(rows)
+    with np.errstate(divide="ignore"):
+        log10 = iter(np.log10([each.value / against.value for each in found]).tolist())
+    return [None if row.hits is None else next(log10) for row in rows]
+
+
+def summary(
+    rows: Sequence[Row], reported: Mapping[str, float], log10: Sequence[float | None]
+) -> dict[str, object]:
+    """Say which factors can make the reported values, and the widest effect of the numerical ones.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The control first.
+    reported : mapping
+        Printed F1 values.  A factor reaches one that lies in the factor's interval.
+    log10 : sequence
+        Of `weigh`, one a row.
+    """
     control = rows[0]
-    numerical = [row for row in rows[1:] if row.kind == NUMERICAL]
+    tried = [row for row in rows[1:] if row.how != NOT_RUN]
+    numerical = [row for row in tried if row.kind == NUMERICAL]
+    labelled = control.f1 is not None
     reaching = {
-        row.factor: [name for name, value in reported.items() if row.f1_low <= value <= row.f1_high]
-        for row in labelled[1:]
+        row.factor: [n for n, value in reported.items() if row.f1_low <= value <= row.f1_high]
+        for row in tried
+        if labelled
     }
+    weight = {row.factor: w for row, w in zip(rows, log10, strict=True) if w is not None}
+    ranked = sorted((row for row in tried if row.factor in weight), key=lambda r: -weight[r.factor])
+    strongest = [row for row in ranked if row.kind == NUMERICAL][:1]
     return {
         "control_f1": control.f1,
-        "n_factors": len(rows) - 1,
+        "n_factors": len(tried),
+        "not_run": [row.factor for row in rows if row.how == NOT_RUN],
         "largest_numerical_change": max((r.flags_changed for r in numerical), default=0),
         "largest_numerical_f1_change": (
-            max((abs(r.f1 - control.f1) for r in numerical), default=0.0)
-            if control.f1 is not None
-            else None
+            max((abs(r.f1 - control.f1) for r in numerical), default=0.0) if labelled else None
         ),
         "reach_all": [factor for factor, names in reaching.items() if len(names) == len(reported)],
         "reach_none": [factor for factor, names in reaching.items() if not names],
+        "ranked": [row.factor for row in ranked],
+        "likely": [row.factor for row in ranked if weight[row.factor] > -DECISIVE],
+        "log10_best_numerical": weight[strongest[0].factor] if strongest else None,
+        "best_numerical": strongest[0].factor if strongest else None,
     }
 
 
@@ -917,7 +1128,9 @@ def main(arguments: Sequence[str]) -> None:
         {
             "held_out": [own.tolist() for own in outcome.held_out],
             "fold_scores": outcome.fold_scores.tolist(),
-            "checksum": float(features.sum(dtype=np.float64)),
+            "feature_sums": features.sum(axis=(1, 2, 3), dtype=np.float64).tolist(),
+            "versions": {name: version(name) for name in LIBRARIES},
+            "default_tags": {name: default_tag(name) for name in TAGGED},
         },
     )
 

@@ -13,6 +13,7 @@ from ad.forensics import (
     explanations,
     likelihoods,
     matching_tables,
+    measured_cause,
     parse_reported,
     partly_permuted_tables,
     permuted_table,
@@ -243,3 +244,17 @@ def test_bad_input_is_one_clear_line(call, parts, one_line):
 def test_reported_values_are_read_as_text():
     found = parse_reported("a:0.35714:0.44, b:0.3846:0.375")
     assert found == [Reported("a", "0.35714", "0.44"), Reported("b", "0.3846", "0.375")]
+
+
+def test_a_measured_cause_is_beta_binomial():
+    reading = Reading(n_images=6, n_anomalous=2)
+    (table,) = measured_cause("x", (3, 4), (1, 10), reading=reading).tables
+    assert table.shape == (3, 5)
+    assert table.sum() == pytest.approx(1)
+    # By drawing rates, then flags.
+    generator = np.random.default_rng(0)
+    rates = generator.beta(3.5, 1.5, 200_000), generator.beta(1.5, 9.5, 200_000)
+    tp, fp = generator.binomial(2, rates[0]), generator.binomial(4, rates[1])
+    drawn = np.zeros_like(table)
+    np.add.at(drawn, (tp, fp), 1 / len(tp))
+    assert np.allclose(table, drawn, atol=4e-3)

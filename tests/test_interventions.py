@@ -1,14 +1,21 @@
 """Interventions on a tiny set: the control is the pipeline, and each change does what it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import precision_recall_curve
 from small_data import write_competition, write_mvtec
 
 from ad import interventions as iv
+from ad.backbone import load_backbone
 from ad.dataset import scan, write_manifest
+from ad.forensics import Reading, Reported
 from ad.memory_bank import score_images
 from ad.metrics import f1_score, image_auroc
+
+MODELS = [Reported("m", "0.4", "0.44")]
 
 
 def make_case(root, data) -> iv.Case:
@@ -58,13 +65,17 @@ def test_pruned_scores_are_the_library_s(control):
     assert np.allclose(found, expected, rtol=1e-6, atol=0)
 
 
-def test_pruning_agrees_with_brute_force_in_float64():
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("shift", [0.0, 30.0])  # far from the origin float32 cancels
+def test_pruning_agrees_with_brute_force_in_float64(squared, shift):
     generator = np.random.default_rng(3)
-    features = generator.standard_normal((7, 5, 6, 9)).astype(np.float32)
-    bank = generator.standard_normal((70, 9)).astype(np.float32)
-    case = iv.Case("", "", "", "", (), 32, None, 3, None, None, 4, True, 2, 0.1, None, 0, 1)
+    features = (shift + generator.standard_normal((70, 5, 6, 9))).astype(np.float32)
+    features[::7] *= 1.1
+    bank = (shift + generator.standard_normal((70, 9))).astype(np.float32)
+    case = iv.Case("", "", "", "", (), 32, None, 3, None, None, 4, squared, 2, 0.1, None, 0, 1)
     far = np.square(features[:, :, :, None].astype(float) - bank.astype(float)).sum(-1)
-    expected = np.sort(far, axis=-1)[..., :4].mean(-1).reshape(7, -1).max(1)
+    nearest = np.sort(far if squared else np.sqrt(far), axis=-1)[..., :4]
+    expected = nearest.mean(-1).reshape(70, -1).max(1)
     assert np.allclose(iv.largest_patch_scores(features, bank, case), expected, rtol=1e-5)
 
 
@@ -95,6 +106,9 @@ def test_a_wrong_join_is_the_join_that_it_says(control):
     assert reversed_row.n_flagged == int(control.outcome.flags.sum())
     assert reversed_row.how == "re-enacted"
     assert "sorted one here" in rows["test rows by position, natural listing"].note
+    raw = [name for name in rows if "raw" in name]
+    assert any(name.startswith("test rows by position, raw") for name in raw)
+    assert any(name.startswith("training images and test rows, raw") for name in raw)
 
 
 def test_no_change_changes_nothing(control):
@@ -106,11 +120,20 @@ def test_no_change_changes_nothing(control):
 def test_threshold_mistakes_by_hand(control):
     rows = {row.factor: row for row in iv.threshold_factors(control)}
     lowest = np.mean([own.min() for own in control.outcome.held_out])
-    row = rows["threshold = minimum on normal-only data"]
+    row = rows["threshold of best F1 on normal-only data (the minimum)"]
     assert row.n_flagged == int((control.outcome.scores > lowest).sum())
     flipped = rows["labels flipped"]
     assert flipped.n_flagged == len(control.labels) - int(control.outcome.flags.sum())
     assert flipped.flags_changed == len(control.labels)
+
+
+def test_the_threshold_of_best_f1_against_scikit_learn_and_on_normals_alone():
+    generator = np.random.default_rng(5)
+    labels, scores = generator.integers(0, 2, 40), generator.standard_normal(40)
+    precision, recall, candidates = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    assert iv.best_f1_threshold(labels, scores) == candidates[np.argmax(f1[:-1])]
+    assert iv.best_f1_threshold(np.zeros(40), scores) == scores.min()
 
 
 @pytest.mark.parametrize("bits", [7, 10])
@@ -150,8 +173,6 @@ def test_forgotten_eval_uses_the_batch_s_statistics(control):
 
 
 def test_partly_loaded_weights_keep_the_early_layers(tmp_path, control):
-    from dataclasses import replace
-
     from safetensors.torch import save_file
 
     other = replace(control.case, seed=7).network()
@@ -164,32 +185,92 @@ def test_partly_loaded_weights_keep_the_early_layers(tmp_path, control):
     assert not torch.equal(partly["layer2.0.conv1.weight"], full["layer2.0.conv1.weight"])
 
 
+def test_other_pretrained_weights_are_run_or_said_not_to_be(control, monkeypatch):
+    assert iv.other_weights("resnet18.a2_in1k") == ["resnet18.a1_in1k", "resnet18.tv_in1k"]
+
+    def offline(*_arguments, **_options):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(iv, "load_backbone", offline)
+    (row,) = iv.weight_factors(control)  # the control's own weights are random
+    assert row.how == iv.NOT_RUN
+    assert "cannot be reached" in row.note
+    assert row.n_flagged is None
+    monkeypatch.undo()
+    asked = []
+
+    def reached(name, *, weights, layers, seed):
+        asked.append((name, weights))
+        return load_backbone(name, weights="random", layers=layers, seed=seed + 1)
+
+    monkeypatch.setattr(iv, "load_backbone", reached)
+    (row,) = iv.weight_factors(control)
+    assert row.how == iv.RUN
+    assert ("resnet10t.c3_in1k", "hub") in asked
+
+
 def test_another_process_gives_the_same_run(control):
-    outcome, checksum = iv.run_elsewhere(control.case, {})
-    assert (outcome.flags == control.outcome.flags).all()
-    assert checksum == float(control.features.sum(dtype=np.float64))
+    found = iv.run_elsewhere(control.case, {})
+    assert (iv.outcome_of(found).flags == control.outcome.flags).all()
+    assert iv.features_note(control, found["feature_sums"]) == "features' sums are the control's"
+    moved = [total * (1 + 1e-3) for total in found["feature_sums"]]
+    assert "1e-03 relative" in iv.features_note(control, moved)
+    record = {**found, "case": iv.case_digest(control.case)}
+    (row,) = iv.version_factors(control, [record, {**record, "case": "another"}])
+    assert row.how == iv.RUN
+    assert row.flags_changed == 0
+    assert f"torch {torch.__version__.partition('+')[0]}" in row.factor
+
+
+def test_a_record_of_other_libraries_counts_for_its_own_case_only(control):
+    digest = iv.case_digest(control.case)
+    assert iv.case_digest(replace(control.case, threads=2, memory_gb=1.0)) == digest
+    assert iv.case_digest(replace(control.case, image_size=64)) != digest
+    (row,) = iv.version_factors(control, [])
+    assert row.how == iv.NOT_RUN
+    assert "tools.other_versions" in row.note
 
 
 def test_without_labels_only_flags_are_counted(unlabelled):
     rows = [
         unlabelled.row("control", "control", unlabelled.outcome),
         *iv.order_factors(unlabelled),
+        *iv.threshold_factors(unlabelled),
         *iv.seed_factors(unlabelled, repeats=2),
         *iv.search_factors(unlabelled),
+        *iv.version_factors(unlabelled, []),
     ]
     assert all(row.f1 is None and row.image_auroc is None for row in rows)
-    found = iv.summary(rows, {"x": 0.4})
+    log10 = iv.weigh(rows, unlabelled.labels, MODELS, Reading(), working=0.9)
+    assert log10 == [None] * len(rows)
+    found = iv.summary(rows, {"x": 0.4}, log10)
     assert found["control_f1"] is None
-    assert found["n_factors"] == len(rows) - 1
-    assert found["reach_all"] == []
+    assert found["n_factors"] == len(rows) - 2
+    assert found["not_run"] == ["older libraries"]
+    assert found["reach_all"] == found["likely"] == []
 
 
 def test_summary_follows_the_reported_values(control):
     rows = [control.row("control", "control", control.outcome), *iv.order_factors(control)]
+    log10 = iv.weigh(rows, control.labels, MODELS, Reading(), working=0.9)
     target = rows[1]
-    found = iv.summary(rows, {"x": target.f1})
+    found = iv.summary(rows, {"x": target.f1}, log10)
     assert target.factor in found["reach_all"]
-    assert target.factor in iv.summary(rows, {"x": 2.0})["reach_none"]
+    assert target.factor in iv.summary(rows, {"x": 2.0}, log10)["reach_none"]
+
+
+def test_the_factor_that_makes_the_printed_values_weighs_most(control):
+    """Flags planted to be right in half of the cases, or always, under values of either kind."""
+    right = control.row("right", "planted", control.labels == 1)
+    half = np.arange(len(control.labels)) % 2 == 0
+    guessing = control.row("guessing", "planted", half)
+    assert (right.hits, guessing.hits) == (4, 2)
+    for printed, winner in (("1", right), ("0.95", right), ("0.45", guessing)):
+        models = [Reported("m", printed, printed)]
+        rows = [control.row("control", "control", control.outcome), right, guessing]
+        log10 = iv.weigh(rows, control.labels, models, Reading(), working=0.9)
+        found = iv.summary(rows, {"m": float(printed)}, log10)
+        assert found["ranked"][0] == winner.factor, printed
 
 
 def test_random_row_orders_have_the_mean_worked_by_hand():
