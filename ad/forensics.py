@@ -69,6 +69,17 @@ class Reading:
     stratified: bool = False
 
 
+def shares_of(n_images: int, percentages: Sequence[int]) -> tuple[int, ...]:
+    """Turn percentages of a test set into different numbers of images."""
+    return tuple(sorted({round(n_images * each / 100) for each in percentages}))
+
+
+def standard_reading(n_images: int, n_anomalous: int) -> Reading:
+    """Read values of a test set whose public part is any tenth to nine tenths of it."""
+    sizes = shares_of(n_images, range(10, 95, 5))
+    return Reading(n_images=n_images, n_anomalous=n_anomalous, public_sizes=sizes)
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """A cause: the joint distribution of TP and FP over the whole test set.
@@ -482,7 +493,9 @@ def sensitivity_analysis(
 
 def standard_variants(base: Reading, *, working: float) -> dict[str, tuple[Reading, float]]:
     """One change at a time from a base reading, for `sensitivity_analysis`."""
-    few, many = base.n_anomalous - 5, base.n_anomalous + 5
+    n = base.n_images
+    few, many = max(1, base.n_anomalous - n // 20), min(n - 1, base.n_anomalous + n // 20)
+    half = round(n / 2)
     return {
         "base": (base, working),
         "private = all images": (replace(base, private="all"), working),
@@ -494,8 +507,11 @@ def standard_variants(base: Reading, *, working: float) -> dict[str, tuple[Readi
         "rounded only": (replace(base, rounding="round"), working),
         "truncated only": (replace(base, rounding="truncate"), working),
         "public part stratified": (replace(base, stratified=True), working),
-        "public 20 to 40 images": (replace(base, public_sizes=(20, 25, 30, 35, 40)), working),
-        "public 50 images": (replace(base, public_sizes=(50,)), working),
+        "public 20 to 40 %": (
+            replace(base, public_sizes=shares_of(n, (20, 25, 30, 35, 40))),
+            working,
+        ),
+        f"public {half} images": (replace(base, public_sizes=(half,)), working),
         "working means at least 0.8": (base, 0.8),
         "working means at least 0.95": (base, 0.95),
         "working means perfect": (base, 1.0),

@@ -110,6 +110,13 @@ def _range(value: object, accepts: Callable[[object], bool]) -> bool:
     )
 
 
+_PRINTED = r"[^:,]+(:[01](\.\d+)?){2}"
+
+
+def _reported(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(rf"{_PRINTED}(,{_PRINTED})*", value))
+
+
 SETTINGS: dict[str, Setting] = {
     "seed": _integer(0, 2**32 - 1),
     "data.path": _TEXT,
@@ -148,6 +155,19 @@ SETTINGS: dict[str, Setting] = {
         "a number above 0 (gigabytes)", lambda value: _is_number(value) and value > 0
     ),
     "synthetic.every": _integer(2, 1000),
+    "gap.reported": Setting(
+        "name:public:private of each printed F1, with commas between models", _reported
+    ),
+    "gap.n_images": _integer(20, 10_000),
+    "gap.n_anomalous": _integer(1, 10_000),
+    "gap.working": Setting(
+        "a number from 0.5 to 1", lambda value: _is_number(value) and 0.5 <= value <= 1
+    ),
+    "gap.coreset_ratio": Setting(
+        "a number above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1
+    ),
+    "gap.seeds": _integer(1, 1000),
+    "gap.permutations": _integer(100, 1_000_000),
     "reconpatch.dimensions": Setting("a list of different integers of at least 1", _dimensions),
     "reconpatch.seeds": _integer(2, 100),
     "reconpatch.learning_rate": _ABOVE_ZERO,
@@ -236,6 +256,12 @@ def validate(params: Mapping[str, object], settings: Mapping[str, Setting] = SET
         raise ValueError(
             f"image.resize={resize} is smaller than the crop image.size={size}; "
             f"it must be null or at least {size}"
+        )
+    anomalous, images = flat.get("gap.n_anomalous"), flat.get("gap.n_images")
+    if isinstance(anomalous, int) and isinstance(images, int) and anomalous >= images:
+        raise ValueError(
+            f"gap.n_anomalous={anomalous} of gap.n_images={images} leaves no normal image; "
+            f"it must be smaller"
         )
     if flat.get("score.reweight") is True and flat.get("score.num_neighbors") == 1:
         raise ValueError(

@@ -23,6 +23,7 @@ from ad.forensics import (
     sensitivity_analysis,
     split_likelihoods,
     standard_causes,
+    standard_reading,
     standard_variants,
 )
 
@@ -258,3 +259,15 @@ def test_a_measured_cause_is_beta_binomial():
     drawn = np.zeros_like(table)
     np.add.at(drawn, (tp, fp), 1 / len(tp))
     assert np.allclose(table, drawn, atol=4e-3)
+
+
+@pytest.mark.parametrize(("n_images", "n_anomalous"), [(100, 40), (20, 3), (37, 30)])
+def test_readings_and_variants_follow_the_size_of_the_test_set(n_images, n_anomalous):
+    base = standard_reading(n_images, n_anomalous)
+    if n_images == 100:
+        assert base == Reading()
+    for name, (reading, _) in standard_variants(base, working=0.9).items():
+        assert 0 < reading.n_anomalous < n_images, name
+        assert 0 < min(reading.public_sizes) <= max(reading.public_sizes) < n_images, name
+    found = explanations(Reported("m", "0.5", "0.4"), base)
+    assert (found["tp"] <= n_anomalous).all()

@@ -25,6 +25,15 @@ PARAMS = {
     "cv": {"folds": 5, "shuffle": False, "threshold": "max", "aggregate": "max"},
     "runtime": {"device": "cpu", "threads": None, "memory_gb": 3.0},
     "synthetic": {"every": 4},
+    "gap": {
+        "reported": "WRN101:0.35714:0.44,ResNet-50:0.3846:0.375",
+        "n_images": 100,
+        "n_anomalous": 40,
+        "working": 0.9,
+        "coreset_ratio": 0.01,
+        "seeds": 10,
+        "permutations": 2000,
+    },
     "reconpatch": {
         "dimensions": [128, 64],
         "seeds": 3,
@@ -81,6 +90,13 @@ VALID = {
     "runtime.threads": [None, 1, 64],
     "runtime.memory_gb": [0.5, 3, 16.0],
     "synthetic.every": [2, 4],
+    "gap.reported": ["a:0.35714:0.44,b c:1:0", "x:0.5:0.5"],
+    "gap.n_images": [41, 100],
+    "gap.n_anomalous": [1, 99],
+    "gap.working": [0.5, 0.9, 1],
+    "gap.coreset_ratio": [0.01, 1],
+    "gap.seeds": [1, 20],
+    "gap.permutations": [100, 2000],
     "reconpatch.dimensions": [[64], [1024, 512, 1]],
     "reconpatch.seeds": [2, 3],
     "reconpatch.learning_rate": [1e-5, 1],
@@ -168,6 +184,13 @@ INVALID = {
     "runtime.threads": [0, -1, 1.0, "1", True],
     "runtime.memory_gb": [0, -1, "3", None, True, NAN, INFINITY],
     "synthetic.every": [1, 0, 4.0, None],
+    "gap.reported": ["", "a", "a:0.5", "a:0.5:high", "a:0.5:2", "a:0.5:0.5,", 0.5, None],
+    "gap.n_images": [19, 100.0, None],
+    "gap.n_anomalous": [0, 40.0, None],
+    "gap.working": [0.49, 1.01, "0.9", None, NAN],
+    "gap.coreset_ratio": [0, 1.1, "0.01", None],
+    "gap.seeds": [0, 10.0, None],
+    "gap.permutations": [99, 2000.0, None],
     "reconpatch.dimensions": [[], 64, None, [64, 64], [0], [64.0], ["64"], [True]],
     "reconpatch.seeds": [1, 0, 3.0, None],
     "reconpatch.learning_rate": [0, -1e-5, "1e-5", None, NAN],
@@ -328,3 +351,8 @@ def test_threshold_rules_are_parsed(rule: str, expected: tuple):
 def test_the_repositorys_own_parameters_are_valid():
     path = Path(__file__).parents[1] / "params.yaml"
     validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_a_test_set_without_normal_images():
+    with pytest.raises(ValueError, match=r"gap\.n_anomalous=100 of gap\.n_images=100"):
+        validate(with_value("gap.n_anomalous", 100))
