@@ -49,6 +49,15 @@ def scores_against_scores(ax: Axes, a: Mapping, b: Mapping) -> None:
     ax.legend()
 
 
+# The words of `ad.interventions`.
+KIND_COLOURS = {
+    "mistake": ANOMALOUS_COLOUR,
+    "choice": "#009E73",
+    "numerical or chance": NORMAL_COLOUR,
+    "control": "black",
+}
+
+
 def likelihood_bars(ax: Axes, log10: Mapping[str, float]) -> None:
     """Draw each cause's log10 likelihood below the best one's; impossible ones are written out."""
     possible = [value for value in log10.values() if np.isfinite(value)]
@@ -94,14 +103,14 @@ def ranked_factors(
     key = "f1" if labelled else "flags_changed"
     ordered = sorted(rows, key=lambda row: row[key] if labelled else -row[key])
     for number, row in enumerate(ordered):
-        colour = ANOMALOUS_COLOUR if row["kind"] == "mistake" else NORMAL_COLOUR
+        colour = KIND_COLOURS[row["kind"]]
         if labelled:
             ax.plot([row["f1_low"], row["f1_high"]], [number] * 2, color=colour, linewidth=1)
         ax.plot(row[key], number, "o", color=colour, markersize=5)
     ax.set_yticks(range(len(ordered)), [row["factor"] for row in ordered], fontsize=8)
     ax.set_ylim(len(ordered) - 0.4, -0.6)
-    for kind, colour in (("mistake", ANOMALOUS_COLOUR), ("numerical or choice", NORMAL_COLOUR)):
-        ax.plot([], [], "o", color=colour, label=kind)
+    for kind in dict.fromkeys(row["kind"] for row in ordered):
+        ax.plot([], [], "o", color=KIND_COLOURS[kind], label=kind)
     if labelled:
         for style, (name, value) in zip((":", "--", "-.", (0, (1, 4))), reported.items()):  # noqa: B905
             ax.axvline(value, color=NEUTRAL_COLOUR, linestyle=style, label=f"{name} {value:g}")
@@ -110,6 +119,34 @@ def ranked_factors(
         ax.set_xlabel("F1 (95 % bootstrap interval over test images)")
     else:
         ax.set_xlabel("test images whose flag changes")
+    ax.grid(axis="x", alpha=0.3)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def factor_weights(
+    ax: Axes, rows: Sequence[tuple[str, str, float]], *, decisive: float, floor: float = -12.0
+) -> None:
+    """Draw each factor's log10 Bayes factor against permuted rows, likeliest first.
+
+    Parameters
+    ----------
+    rows : sequence of (factor, kind, log10)
+    decisive : float
+        Factors this far below 0 are left of the dashed line.
+    floor : float
+        Lower values are drawn here, as arrows.
+    """
+    ordered = sorted(rows, key=lambda row: -row[2])
+    for number, (_, kind, value) in enumerate(ordered):
+        shape = "o" if value > floor else "<"
+        ax.plot(max(value, floor), number, shape, color=KIND_COLOURS[kind], markersize=5)
+    for kind in dict.fromkeys(row[1] for row in ordered):
+        ax.plot([], [], "o", color=KIND_COLOURS[kind], label=kind)
+    ax.axvline(0, color="black", linewidth=1, label="permuted rows")
+    ax.axvline(-decisive, **THRESHOLD_STYLE, label=f"{10**decisive:g} times less likely")
+    ax.set_yticks(range(len(ordered)), [row[0] for row in ordered], fontsize=8)
+    ax.set_ylim(len(ordered) - 0.4, -0.6)
+    ax.set_xlabel("log10 Bayes factor against permuted rows")
     ax.grid(axis="x", alpha=0.3)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 

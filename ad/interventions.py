@@ -48,7 +48,7 @@ from ad.threshold import aggregate_folds, fold_indices, fold_threshold
 
 # Of the values tried (16, 32, 48 and 2, 4, 7) these two took the least time.
 GUIDES, TILE = 32, 4  # one image in so many is searched whole; side of a square of patches
-NUMERICAL, MISTAKE = "numerical or choice", "mistake"
+NUMERICAL, CHOICE, MISTAKE = "numerical or chance", "choice", "mistake"
 RUN, REENACTED, NOT_RUN = "run", "re-enacted", "not run"
 DECISIVE = 2.0  # log10 of a Bayes factor; Jeffreys' word for more than 100
 LIBRARIES = ("torch", "timm", "pillow", "scikit-learn", "numpy")
@@ -555,9 +555,12 @@ def threshold_factors(control: Control) -> Iterator[Row]:
     group, outcome = "threshold", control.outcome
     held_out, folds = outcome.held_out, outcome.fold_scores
     for rule in ("quantile:0.99", "quantile:0.95", "mean_sd:3"):
-        yield control.row(f"threshold {rule}", group, decide(held_out, folds, rule=rule))
+        yield control.row(
+            f"threshold {rule}", group, decide(held_out, folds, rule=rule), kind=CHOICE
+        )
     for how in ("mean", "median"):
-        yield control.row(f"folds' scores by {how}", group, decide(held_out, folds, aggregate=how))
+        found = decide(held_out, folds, aggregate=how)
+        yield control.row(f"folds' scores by {how}", group, found, kind=CHOICE)
     yield control.row(
         "threshold of best F1 on normal-only data (the minimum)",
         group,
@@ -565,7 +568,7 @@ def threshold_factors(control: Control) -> Iterator[Row]:
         kind=MISTAKE,
     )
     first = Outcome(held_out[:1], folds[:1], folds[0], float(held_out[0].max()))
-    yield control.row("first fold only", group, first)
+    yield control.row("first fold only", group, first, kind=CHOICE)
     squares = outcome.scores**2 if not control.case.squared else outcome.scores
     root = outcome.threshold if not control.case.squared else float(np.sqrt(outcome.threshold))
     yield control.row(
@@ -748,13 +751,13 @@ def load_unscaled(path: Path, case: Case) -> np.ndarray:
 
 
 DECODERS: dict[str, tuple[Loader, str]] = {
-    "OpenCV, linear": (load_opencv, NUMERICAL),
-    "OpenCV, area": (load_opencv_area, NUMERICAL),
-    "tensor, antialias": (load_tensor, NUMERICAL),
-    "tensor, no antialias": (load_tensor_aliased, NUMERICAL),
-    "Pillow, bicubic": (load_pillow_bicubic, NUMERICAL),
-    "with or without centre crop": (load_other_geometry, NUMERICAL),
-    "JPEG round trip, quality 90": (load_jpeg, NUMERICAL),
+    "OpenCV, linear": (load_opencv, CHOICE),
+    "OpenCV, area": (load_opencv_area, CHOICE),
+    "tensor, antialias": (load_tensor, CHOICE),
+    "tensor, no antialias": (load_tensor_aliased, CHOICE),
+    "Pillow, bicubic": (load_pillow_bicubic, CHOICE),
+    "with or without centre crop": (load_other_geometry, CHOICE),
+    "JPEG round trip, quality 90": (load_jpeg, CHOICE),
     "BGR for RGB": (load_bgr, MISTAKE),
     "no ImageNet scaling": (load_unscaled, MISTAKE),
 }
@@ -846,10 +849,10 @@ def weight_factors(control: Control) -> Iterator[Row]:
         try:
             network = replace(case, backbone=name, weights="hub").network()
         except ConnectionError:
-            yield control.not_run(factor, group, "the hub cannot be reached")
+            yield control.not_run(factor, group, "the hub cannot be reached", kind=CHOICE)
         else:
             outcome = detect(run_network(network, case), n_train, case)
-            yield control.row(factor, group, outcome)
+            yield control.row(factor, group, outcome, kind=CHOICE)
 
 
 def default_tag(backbone: str) -> str | None:
@@ -1000,7 +1003,7 @@ def version_factors(control: Control, records: Sequence[Mapping]) -> Iterator[Ro
 
 
 def pair_factors(control: Control) -> Iterator[Row]:
-    """Several changes together: a row order with a rule, and every numerical thing at once."""
+    """Several changes together: a row order with a rule, and harmless ones all at once."""
     group, case, outcome = "pairs", control.case, control.outcome
     order = listing_orders(case, "test")["by hash"]
     yield control.row(
@@ -1023,7 +1026,7 @@ def pair_factors(control: Control) -> Iterator[Row]:
         fold_seed=other,
         index="faiss_flat",
     )
-    yield control.row("OpenCV, float16, FAISS and all seeds together", group, together)
+    yield control.row("OpenCV, float16, FAISS and all seeds together", group, together, kind=CHOICE)
 
 
 def weigh(
@@ -1097,7 +1100,7 @@ def summary(
     }
     weight = {row.factor: w for row, w in zip(rows, log10, strict=True) if w is not None}
     ranked = sorted((row for row in tried if row.factor in weight), key=lambda r: -weight[r.factor])
-    strongest = [row for row in ranked if row.kind == NUMERICAL][:1]
+    strongest = [row for row in ranked if row.kind != MISTAKE][:1]
     return {
         "control_f1": control.f1,
         "n_factors": len(tried),
@@ -1110,8 +1113,9 @@ def summary(
         "reach_none": [factor for factor, names in reaching.items() if not names],
         "ranked": [row.factor for row in ranked],
         "likely": [row.factor for row in ranked if weight[row.factor] > -DECISIVE],
-        "log10_best_numerical": weight[strongest[0].factor] if strongest else None,
-        "best_numerical": strongest[0].factor if strongest else None,
+        "best_without_mistake": strongest[0].factor if strongest else None,
+        "log10_best_without_mistake": weight[strongest[0].factor] if strongest else None,
+        "mistakes": [row.factor for row in tried if row.kind == MISTAKE],
     }
 
 
