@@ -11,12 +11,11 @@ falls as the selection grows, so an old distance is an upper bound.  A round the
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ad.parallel import chunk_map
 from ad.progress import progress_bar
 
-ROWS = 2048  # points a thread brings up to date at a time; fits the cache with the picks
+ROWS = 2048  # points a thread reads or projects at a time
 
 
 def random_projection(dim: int, projection_dim: int, *, seed: int) -> np.ndarray:
@@ -79,54 +78,82 @@ def project(
 
 
 FEWEST_CANDIDATES, MOST_CANDIDATES = 1024, 4096
-PICKS_AT_ONCE = 1024  # picks a thread measures at a time; more would spill the cache
+TILE = 512  # points by picks that a thread measures at a time; 1 MB, which stays in its cache
 # |x|^2 - 2 x.p + |p|^2 carries an error near 3e-7 |x|^2 in float32. While the largest squared
 # distance is at least the largest |x|^2 over this limit, the farthest is right to 1e-5.
 FLOAT32_LIMIT = 24.0
 
 
 class _Distances:
-    """Upper bounds of each point's squared distance to the selection, updated in bulk."""
+    """Upper bounds of each point's squared distance to the selection, updated in bulk.
+
+    Products are NumPy's: its BLAS is fast on every vendor's processors, PyTorch's on Intel's.
+    """
 
     def __init__(self, points: np.ndarray, run) -> None:
-        self.points = torch.from_numpy(points)
+        self.points = points
         # Rounded to float32, so that norms and products use the same centre in either precision.
-        self.mean = torch.from_numpy(points.mean(axis=0, dtype=np.float64).astype(np.float32))
-        self.dtype = torch.float64
-        parts = torch.arange(len(points)).split(ROWS)
-        self.norms = torch.cat([self.centred(part).square_().sum(dim=1) for part in parts])
-        self.squared = torch.full((len(points),), torch.inf, dtype=torch.float64)
-        self.dtype = torch.float32
-        self.smallest_sure = float(self.norms.max()) / FLOAT32_LIMIT
+        self.mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.squared = np.full(len(points), np.inf)
         self._run = run
+        self._measure(np.float32)
+        self.smallest_sure = float(self.norms.max()) / FLOAT32_LIMIT
 
-    def centred(self, rows: Tensor | slice) -> Tensor:
-        """Return points around the mean (less cancellation), in the precision in force."""
-        return self.points[rows].to(self.dtype) - self.mean.to(self.dtype)
+    def _measure(self, dtype: type) -> None:
+        """Take squared norms |x|^2 in float64, and [x, 1], the left factor of |p|^2 - 2 x.p."""
+        self.dtype = dtype
+        self.norms = np.empty(len(self.points))
+        self.left = np.ones((len(self.points), self.points.shape[1] + 1), dtype=dtype)
+        for start in range(0, len(self.points), ROWS):
+            rows = slice(start, start + ROWS)
+            centred = self.points[rows].astype(np.float64) - self.mean
+            self.norms[rows] = np.square(centred).sum(axis=1)
+            self.left[rows, :-1] = centred  # around the mean less cancels
+
+    def right(self, rows: np.ndarray) -> np.ndarray:
+        """Return [-2 p, |p|^2], the right factor, a row a point."""
+        return np.hstack([-2 * self.left[rows, :-1], self.norms[rows, None].astype(self.dtype)])
 
     def update(self, picks: list[int]) -> None:
         """Lower every bound by the distances to ``picks``."""
-        groups = [
-            (self.centred(part).T.contiguous(), self.norms[part].to(self.dtype))
-            for part in torch.tensor(picks).split(PICKS_AT_ONCE)
-        ]
+        factors = self.right(np.array(picks))
+        groups = [factors[start : start + TILE].T for start in range(0, len(picks), TILE)]
 
-        def one_chunk(start: int) -> None:
-            rows = slice(start, start + ROWS)
-            points = self.centred(rows)
-            for transposed, norms in groups:
-                nearest = torch.addmm(norms, points, transposed, alpha=-2).amin(dim=1)
-                nearest = (nearest.double() + self.norms[rows]).clamp_(min=0)
-                torch.minimum(self.squared[rows], nearest, out=self.squared[rows])
+        def one_tile(start: int) -> None:
+            rows = slice(start, start + TILE)
+            points = self.left[rows]
+            nearest = np.full(len(points), np.inf)
+            for group in groups:
+                # PyTorch's minimum: NumPy's is slower along rows.
+                least = torch.from_numpy(points @ group).amin(dim=1).numpy()
+                np.minimum(nearest, least, out=nearest)
+            nearest = (nearest + self.norms[rows]).clip(min=0)
+            np.minimum(self.squared[rows], nearest, out=self.squared[rows])
 
-        for _ in self._run(one_chunk, range(0, len(self.points), ROWS)):
+        for _ in self._run(one_tile, range(0, len(self.points), TILE)):
             pass
         self.squared[picks] = -1.0  # behind every point that is not selected
 
+    def between(self, rows: np.ndarray) -> np.ndarray:
+        """Return squared distances among ``rows``, shape (n, n), in the precision in force."""
+        left, right = self.left[rows], self.right(rows).T
+        norms = self.norms[rows, None].astype(self.dtype)
+        result = np.empty((len(rows), len(rows)), dtype=self.dtype)
+
+        def one_tile(start: int) -> None:
+            part = slice(start, start + TILE)
+            np.matmul(left[part], right, out=result[part])
+            result[part] += norms[part]
+
+        for _ in self._run(one_tile, range(0, len(rows), TILE)):
+            pass
+        return result
+
     def restart_in_float64(self, picks: list[int]) -> None:
         """Measure everything again in float64; done at most once a selection."""
-        self.dtype, self.smallest_sure = torch.float64, 0.0
-        self.squared.fill_(torch.inf)
+        self._measure(np.float64)
+        self.smallest_sure = 0.0
+        self.squared.fill(np.inf)
         self.update(picks)
 
 
@@ -169,7 +196,7 @@ def k_center_greedy(
 
     The selection is the textbook loop's up to floating-point ties, and nested: its first m indices
     are the selection of m.  It does not depend on the number of threads.  Beside the features it
-    holds a float32 copy of them (after projection), and about 50 MB a thread.
+    holds two float32 copies of them (after projection) and less than 150 MB.
 
     Parameters
     ----------
@@ -219,32 +246,15 @@ def k_center_greedy(
             bar.update(len(fresh))
             n_candidates = min(n_candidates, n)
             # One more than the candidates: the best of those outside.
-            bounds, rows = distances.squared.topk(min(n_candidates + 1, n), sorted=True)
+            bounds, rows = torch.from_numpy(distances.squared).topk(min(n_candidates + 1, n))
             outside = float(bounds[n_candidates]) if n_candidates < n else 0.0
             least = max(outside, distances.smallest_sure, 0.0)
-            rows = rows[:n_candidates].sort().values  # ties go to the lower row
-            between = _squared_between(distances, rows, run)
-            bounds = distances.squared[rows].numpy()
+            rows = np.sort(rows[:n_candidates].numpy())  # ties go to the lower row
+            between = distances.between(rows)
+            bounds = distances.squared[rows]
             chosen = _pick_among(bounds, between, least, n_select - len(picks))
             fresh = rows[chosen].tolist()
             picks = picks + fresh
             n_candidates = max(FEWEST_CANDIDATES, min(MOST_CANDIDATES, 2 * len(fresh)))
         bar.update(len(fresh))
     return np.array(picks, dtype=np.int64)
-
-
-def _squared_between(distances: _Distances, rows: Tensor, run) -> np.ndarray:
-    """Return squared distances among ``rows``, float64, shape (n, n)."""
-    points = distances.centred(rows)
-    norms = distances.norms[rows]
-    transposed = points.T.contiguous()
-    result = torch.empty(len(rows), len(rows), dtype=torch.float64)
-
-    def one_chunk(start: int) -> None:
-        part = slice(start, start + 256)
-        products = (points[part] @ transposed).double()
-        result[part] = (norms[part, None] + norms - 2 * products).clamp_(min=0)
-
-    for _ in run(one_chunk, range(0, len(rows), 256)):
-        pass
-    return result.numpy()

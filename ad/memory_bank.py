@@ -89,36 +89,40 @@ def exact_neighbors(
     _check(queries, bank, k)
     # Around the bank's mean the norms are smaller, and less cancels.
     mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centre = torch.from_numpy(mean).to(device)
-    points = torch.from_numpy(np.asarray(bank, dtype=np.float32)).to(device) - centre
-    norms = points.square().sum(dim=1)
-    transposed = points.T.contiguous()
+    points = np.asarray(bank, dtype=np.float32) - mean
+    norms = np.square(points).sum(axis=1)
+    # |b|^2 - 2 q.b is one product: [q, 1] times [-2 b, |b|^2].
+    factors = np.hstack([-2 * points, norms[:, None]]).T
+    on_gpu = torch.from_numpy(np.ascontiguousarray(factors)).to(device) if device != "cpu" else None
     candidates = min(k + SPARE, len(bank))
     squared = np.empty((len(queries), k), dtype=np.float32)
     indices = np.empty((len(queries), k), dtype=np.int64)
 
     def one_chunk(start: int) -> int:
         rows = slice(start, min(start + ROWS, len(queries)))
-        block = torch.from_numpy(np.array(queries[rows], dtype=np.float32)).to(device) - centre
-        block_norms = block.square().sum(dim=1)
+        block = np.ones((rows.stop - start, len(factors)), dtype=np.float32)
+        np.subtract(queries[rows], mean, out=block[:, :-1])
+        block_norms = np.square(block[:, :-1]).sum(axis=1)
         # The query's own norm shifts a whole row, so it is added to the few found only.
-        partial = torch.addmm(norms, block, transposed, alpha=-2)
-        found, columns = (
-            _smallest_columns(partial, candidates)
-            if device == "cpu"
-            else partial.topk(candidates, dim=1, largest=False)
-        )
-        found = (found + block_norms[:, None]).clamp_(min=0)
+        if on_gpu is None:
+            # NumPy's product: its BLAS is fast on every vendor's processors, PyTorch's on Intel's.
+            found, columns = _smallest_columns(torch.from_numpy(block @ factors), candidates)
+        else:
+            partial = torch.from_numpy(block).to(device) @ on_gpu
+            found, columns = partial.topk(candidates, dim=1, largest=False)
+        found, columns = found.cpu().numpy(), columns.cpu().numpy()
+        found = (found + block_norms[:, None]).clip(min=0)
         scale = block_norms[:, None] + norms[columns]
-        cancelled = (found < CANCELLED * scale)[:, :k].any(dim=1).nonzero()[:, 0]
+        cancelled = (found < CANCELLED * scale)[:, :k].any(axis=1).nonzero()[0]
         if len(cancelled):
             near = columns[cancelled]
-            differences = block[cancelled, None] - points[near]  # (rows, candidates, dim)
-            found[cancelled] = differences.square_().sum(dim=2)
-            found, order = found.sort(dim=1, stable=True)
-            columns = columns.gather(1, order)
-        squared[rows] = found[:, :k].cpu().numpy()
-        indices[rows] = columns[:, :k].cpu().numpy()
+            differences = block[cancelled, None, :-1] - points[near]  # (rows, candidates, dim)
+            found[cancelled] = np.square(differences, out=differences).sum(axis=2)
+            order = found.argsort(axis=1, kind="stable")
+            found = np.take_along_axis(found, order, axis=1)
+            columns = np.take_along_axis(columns, order, axis=1)
+        squared[rows] = found[:, :k]
+        indices[rows] = columns[:, :k]
         return len(block)
 
     with (
