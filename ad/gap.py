@@ -49,6 +49,41 @@ STAGES = (
 )
 
 
+NUMBER = (int, float)
+# What a record must hold for a comparison, and of which type.
+LAYOUT: dict[str, type | tuple[type, ...]] = {
+    "environment": dict,
+    "parameters": dict,
+    "listing": dict,
+    "manifest.ids": list,
+    "manifest.data": dict,
+    "decoding": dict,
+    "weights.backbone": str,
+    "features.shape": list,
+    "features.images": dict,
+    "folds": str,
+    "coresets": dict,
+    "threshold.rule": str,
+    "threshold.fold_thresholds": list,
+    "threshold.threshold": NUMBER,
+    "scores": dict,
+    "submission": list,
+    "sample_order": list,
+    "quality": dict,
+}
+# What a finished run leaves, beside the features.
+ARTIFACTS = (
+    "manifest.csv",
+    "inputs.json",
+    "features.npy",
+    "coreset/folds.csv",
+    "validation_scores.csv",
+    "threshold.json",
+    "test_scores.csv",
+    "submission.csv",
+)
+
+
 def _short(digest: str) -> str:
     return digest[:HASH_DIGITS]
 
@@ -123,7 +158,7 @@ def record_run(root: str | Path = ".", *, data: str | Path = "data") -> dict[str
     """
     root = Path(root)
     artifacts, images = root / "artifacts", root / data
-    for name in ("manifest.csv", "features.npy", "threshold.json", "submission.csv"):
+    for name in ARTIFACTS:
         if not (artifacts / name).is_file():
             raise FileNotFoundError(f"{artifacts / name}: no finished run here; run 'dvc repro'")
     manifest = read_manifest(artifacts / "manifest.csv")
@@ -189,11 +224,25 @@ def read_record(path: str | Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such record; 'python -m ad.gap record' writes one")
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))  # mail may add a byte-order mark
+        # Mail may add a byte-order mark, and names from Windows may have backslashes.
+        text = path.read_text(encoding="utf-8-sig").replace("\\\\", "/")
+        record = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: no JSON ({error}); record the run again") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"{path}: no record of format {FORMAT!r}; record the run again")
+    for name, kind in LAYOUT.items():
+        value: object = record
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise ValueError(f"{path}: {name} is missing or damaged; record the run again")
+    rows = record["submission"]
+    if not (
+        all(isinstance(score, NUMBER) for score in record["scores"].values())
+        and all(isinstance(row, list) and len(row) == 2 for row in rows)
+    ):
+        raise ValueError(f"{path}: scores or submission are damaged; record the run again")
     return record
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -303,7 +304,15 @@ def test_command_line(run_folder, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "part"),
-    [(None, "no such record"), (b"{", "no JSON"), (b"[1]", "no record"), (b"\xff\xfe", "no JSON")],
+    [
+        (None, "no such record"),
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b"[1]", "no record"),
+        (b"\xff\xfe", "no JSON"),
+        (b'{"format": "another"}', "no record"),
+        (json.dumps({"format": gap.FORMAT}).encode(), "environment is missing"),
+    ],
 )
 def test_a_bad_record_is_one_clear_line(tmp_path, capsys, content, part):
     path = tmp_path / "bad.json"
@@ -319,3 +328,53 @@ def test_without_a_run_recording_says_so(tmp_path, capsys):
     assert gap.main(["record", str(tmp_path / "x.json"), "--root", str(tmp_path)]) == 2
     assert "dvc repro" in capsys.readouterr().err
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("name", list(gap.LAYOUT))
+def test_a_record_that_lacks_a_part_names_it(recorded, tmp_path, name):
+    damaged = copy.deepcopy(recorded)
+    *sections, key = name.split(".")
+    place = damaged
+    for section in sections:
+        place = place[section]
+    place[key] = None
+    write_json(tmp_path / "damaged.json", damaged)
+    with pytest.raises(ValueError, match=f"{name} is missing or damaged; record the run again"):
+        gap.read_record(tmp_path / "damaged.json")
+
+
+@pytest.mark.parametrize("key", ["scores", "submission"])
+def test_a_record_with_damaged_values_is_refused(recorded, tmp_path, key):
+    damaged = copy.deepcopy(recorded)
+    if key == "scores":
+        damaged["scores"]["test/good/001"] = "high"
+    else:
+        damaged["submission"][0] = ["test/good/001"]
+    write_json(tmp_path / "damaged.json", damaged)
+    with pytest.raises(ValueError, match="scores or submission are damaged"):
+        gap.read_record(tmp_path / "damaged.json")
+
+
+def test_tables_and_names_as_windows_leaves_them_make_no_difference(run_folder, recorded, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run")
+    for path in sorted((tmp_path / "run").rglob("*.csv")):
+        text = path.read_text(encoding="utf-8").replace("\n", "\r\n")
+        if path.name != "folds.csv":  # its bytes are hashed
+            path.write_bytes(text.encode("utf-8-sig"))
+    assert gap.record_run(tmp_path / "run") == recorded
+    text = json.dumps(recorded).replace("test/good/", r"test\\good\\")
+    assert r"test\\good\\001" in text
+    (tmp_path / "windows.json").write_text(text, encoding="utf-8")
+    result = gap.compare_records(recorded, gap.read_record(tmp_path / "windows.json"))
+    assert result.first is None
+
+
+@pytest.mark.parametrize("name", gap.ARTIFACTS)
+def test_a_missing_artifact_is_named(run_folder, tmp_path, capsys, name):
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "artifacts" / name).unlink()
+    assert gap.main(["record", str(tmp_path / "x.json"), "--root", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert Path(name).name in error
+    assert "dvc repro" in error
+    assert len(error.strip().splitlines()) == 1
