@@ -1,0 +1,336 @@
+"""Nearest bank patches: exact search below the cost of the matrix product, and FAISS indices."""
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from ad.parallel import chunk_map
+from ad.progress import progress_bar
+
+ROWS = 256  # alike query patches that a thread looks at together
+BLOCK_ROWS = 65536  # query patches that are put in order at a time; bounds memory
+GROUPS = 16  # bank columns share a minimum before the exact top-k looks at single ones
+PIVOTS = 64  # bank patches that queries are put in order by
+SPARE = 4  # neighbours beyond k that are measured again where float32 cancels
+# Where a squared distance is below this share of |q|^2 + |b|^2, |q|^2 - 2 q.b + |b|^2 has lost
+# more than 1e-5 of it in float32, and the difference is taken directly.
+CANCELLED = 0.03
+ROUNDING = 4e-6  # of |q|^2 + |b|^2: more than float32 products of these lengths are wrong by
+BOUND_DIM = 64  # dimensions of the bound; fastest of 32, 64, 96, 128
+FAR = 0.5  # share of the groups of columns within a query's reach that makes it a far one
+FEWEST_ROWS, FEWEST_DIMS = 2048, 192  # a bank below these is searched whole: bounds do not pay
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Nearest bank patches of each query patch, nearest first.
+
+    Parameters
+    ----------
+    squared_distances : array of float32, shape (n_queries, k)
+        Squared Euclidean distances.
+    indices : array of int64, shape (n_queries, k)
+        Rows of the bank.
+    """
+
+    squared_distances: np.ndarray
+    indices: np.ndarray
+
+
+def _group_minima(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the minima of strided groups of columns, and k columns with small values.
+
+    The columns are the k smallest minima's, at most one a group: near the k smallest, and cheap.
+    """
+    n, m = values.shape
+    width = m // GROUPS
+    body = values[:, : width * GROUPS].view(n, GROUPS, width)
+    minima = body.amin(dim=1)  # (n, width)
+    groups = minima.topk(k, dim=1, largest=False, sorted=False).indices  # (n, k)
+    members = body.gather(2, groups[:, None, :].expand(n, GROUPS, k))
+    return minima, members.argmin(dim=1) * width + groups
+
+
+def _smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k smallest of each row (n, m) and their columns, exactly.
+
+    A value among the k smallest lies in one of the k strided groups with the smallest minima, so
+    only those groups are searched; the minima cost one vectorised pass.
+    """
+    n, m = values.shape
+    width = m // GROUPS
+    if width <= 4 * k:
+        return values.topk(k, dim=1, largest=False, sorted=True)
+    minima = values[:, : width * GROUPS].view(n, GROUPS, width).amin(dim=1)  # (n, width)
+    best = minima.topk(k, dim=1, largest=False, sorted=False).indices  # (n, k)
+    columns = (best[:, :, None] + width * torch.arange(GROUPS)).flatten(1)  # (n, k * GROUPS)
+    tail = torch.arange(width * GROUPS, m).expand(n, -1)
+    columns = torch.cat([columns, tail], dim=1).sort(dim=1).values  # ties go to the lower row
+    found, order = values.gather(1, columns).topk(k, dim=1, largest=False, sorted=True)
+    return found, columns.gather(1, order)
+
+
+class _Bank:
+    """A bank made ready for exact search.
+
+    With an orthonormal basis V of a few dimensions, q = V Vt q + the rest, and by Cauchy and
+    Schwarz |q - b|^2 >= |q|^2 + |b|^2 - 2 (Vt q . Vt b + |rest of q| |rest of b|): one short
+    product bounds every distance from below.  Only bank patches whose bound is within reach of
+    the k-th nearest candidate are measured in all dimensions.
+
+    NumPy's products are used: its BLAS is fast on every vendor's processors, PyTorch's on Intel's.
+    """
+
+    def __init__(self, bank: np.ndarray, k: int) -> None:
+        self.k = k
+        # Around the bank's mean the norms are smaller, and less cancels.
+        self.mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.points = np.asarray(bank, dtype=np.float32) - self.mean
+        self.norms = np.square(self.points).sum(axis=1)
+        # |b|^2 - 2 q.b is one product: [q, 1] times [-2 b, |b|^2].
+        self.factors = np.hstack([-2 * self.points, self.norms[:, None]])
+        n, dim = self.points.shape
+        self.bounded = n >= max(FEWEST_ROWS, 4 * GROUPS * k) and dim >= FEWEST_DIMS
+        self.basis = _principal_basis(self.points, BOUND_DIM if self.bounded else 1)
+        short = self.shorten(self.points, self.norms)
+        self.short_factors = np.hstack([-2 * short, self.norms[:, None]])
+
+    def shorten(self, points: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        """Return [Vt x, |rest of x|], float32; the rest is rounded up, so the bound stays one."""
+        inside = points @ self.basis
+        rest = np.maximum(norms - np.square(inside).sum(axis=1), 0) + ROUNDING * norms
+        return np.hstack([inside, np.sqrt(rest)[:, None]])
+
+    def place(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give each query, centred, its nearest pivot and the distance: alike queries are near."""
+        short = self.shorten(queries, np.square(queries).sum(axis=1))
+        ones = np.ones((len(short), 1), dtype=np.float32)
+        products = np.hstack([short, ones]) @ self.short_factors[:PIVOTS].T
+        return products.argmin(axis=1), products.min(axis=1)
+
+    def search(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find the k nearest of a few alike queries, centred.
+
+        Returns float32 squares and columns, shape (n, k), and which queries were left out: one far
+        from everything is within reach of much, and would widen the search of the others.
+        """
+        norms = np.square(queries).sum(axis=1)
+        block = np.hstack([queries, np.ones((len(queries), 1), dtype=np.float32)])
+        short = np.hstack([self.shorten(queries, norms), block[:, -1:]])
+        bounds = torch.from_numpy(short @ self.short_factors.T)
+        minima, first = _group_minima(bounds, self.k)
+        products = np.matmul(self.factors[first.numpy()], block[:, :, None])[:, :, 0]
+        reach = products.max(axis=1, keepdims=True) + ROUNDING * (norms[:, None] + self.norms.max())
+        reach = torch.from_numpy(reach.astype(np.float32))
+        far = ((minima <= reach).sum(dim=1) > minima.shape[1] * FAR).numpy()
+        within = (bounds <= reach).numpy()
+        among = np.logical_or.reduce(within[~far], axis=0).nonzero()[0]
+        found = np.empty((len(queries), self.k), dtype=np.float32)
+        columns = np.empty((len(queries), self.k), dtype=np.int64)
+        if not far.all():
+            found[~far], columns[~far] = self.measure(block[~far], norms[~far], among)
+        return found, columns, far
+
+    def search_all(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the k nearest of a few queries, centred, with one product over the whole bank."""
+        block = np.hstack([queries, np.ones((len(queries), 1), dtype=np.float32)])
+        return self.measure(block, np.square(queries).sum(axis=1), None)
+
+    def measure(
+        self, block: np.ndarray, norms: np.ndarray, among: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Measure [q, 1] against the bank, or the rows ``among`` it, and take the k nearest."""
+        factors = self.factors if among is None else self.factors[among]
+        # The query's own norm shifts a whole row, so it is added to the few found only.
+        products = torch.from_numpy(block @ factors.T)
+        found, columns = _smallest(products, min(self.k + SPARE, len(factors)))
+        found, columns = found.numpy(), columns.numpy()
+        columns = columns if among is None else among[columns]
+        return _settled(found, columns, block[:, :-1], norms, self)
+
+
+def _settled(
+    found: np.ndarray, columns: np.ndarray, queries: np.ndarray, norms: np.ndarray, bank: _Bank
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add the queries' norms, measure again where that cancels, and keep the k nearest."""
+    found = (found + norms[:, None]).clip(min=0)
+    scale = norms[:, None] + bank.norms[columns]
+    cancelled = (found < CANCELLED * scale)[:, : bank.k].any(axis=1).nonzero()[0]
+    if len(cancelled):
+        near = columns[cancelled]
+        differences = queries[cancelled, None] - bank.points[near]  # (rows, candidates, dim)
+        found[cancelled] = np.square(differences, out=differences).sum(axis=2)
+        order = np.lexsort((columns, found))  # ties go to the lower row
+        found = np.take_along_axis(found, order, axis=1)
+        columns = np.take_along_axis(columns, order, axis=1)
+    return found[:, : bank.k], columns[:, : bank.k]
+
+
+def _principal_basis(points: np.ndarray, n_directions: int) -> np.ndarray:
+    """Return an orthonormal basis near the principal directions, shape (dim, n_directions).
+
+    Two subspace iterations; any basis gives valid bounds, a better one tighter ones.
+    """
+    sample = points[:: max(1, len(points) // 4096)]
+    basis = sample[:n_directions].T
+    for _ in range(2):
+        basis, _ = np.linalg.qr(sample.T @ (sample @ basis))
+    return np.ascontiguousarray(basis)
+
+
+def exact_neighbors(
+    queries: np.ndarray,
+    bank: np.ndarray,
+    k: int,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> Neighbors:
+    """Find the k nearest bank patches of every query, exactly.
+
+    The distance matrix is never held.  On a CPU, lower bounds from a few dimensions leave out most
+    of the bank (see `_Bank`); alike queries are searched together, so that what is left is one
+    matrix product.  Where float32 cancels, distances are taken from the differences.
+
+    Parameters
+    ----------
+    queries : array of float32, shape (n_queries, dim)
+        May be memory-mapped.
+    bank : array of float32, shape (n_bank, dim)
+    k : int
+        Number of neighbours, 1 to n_bank.
+    threads : int, optional
+        Number of threads; by default PyTorch's current number.  The result does not depend on it.
+    device : {"cpu", "cuda"}
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    ValueError
+        When k exceeds the bank or the dimensions differ.
+    """
+    _check(queries, bank, k)
+    squared = np.empty((len(queries), k), dtype=np.float32)
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    with (
+        chunk_map(threads if device == "cpu" else 1) as run,
+        progress_bar(len(queries), "score", "patch", show=progress) as bar,
+    ):
+        ready = _Bank(bank, k)
+        measure_all = ready.search_all if device == "cpu" else _search_on(ready, device)
+
+        def chunk(rows: np.ndarray) -> np.ndarray:
+            squared[rows], indices[rows], far = ready.search(queries[rows] - ready.mean)
+            return rows[far]
+
+        def whole_chunk(rows: np.ndarray) -> int:
+            squared[rows], indices[rows] = measure_all(queries[rows] - ready.mean)
+            return len(rows)
+
+        for start in range(0, len(queries), BLOCK_ROWS):
+            rest = np.arange(start, min(start + BLOCK_ROWS, len(queries)))
+            if ready.bounded and device == "cpu":
+                alike, rest = _alike(queries, rest, ready, run), []
+                for rows, far in zip(alike, run(chunk, alike), strict=True):
+                    bar.update(len(rows) - len(far))
+                    rest.extend(far)
+            for count in run(whole_chunk, _chunks(np.array(rest, dtype=np.int64))):
+                bar.update(count)
+    return Neighbors(squared, indices)
+
+
+def _chunks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+
+
+def _alike(queries: np.ndarray, block: np.ndarray, bank: _Bank, run) -> list[np.ndarray]:
+    """Split a block of queries into chunks of alike ones; the same on any number of threads."""
+
+    def place(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return bank.place(queries[rows[0] : rows[-1] + 1] - bank.mean)
+
+    pivots, distances = map(np.concatenate, zip(*run(place, _chunks(block)), strict=True))
+    return [np.sort(rows) for rows in _chunks(block[np.lexsort((distances, pivots))])]
+
+
+def _search_on(bank: _Bank, device: str):
+    """Give a search that makes the whole product on a GPU."""
+    factors = torch.from_numpy(bank.factors).to(device).T
+
+    def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        norms = np.square(queries).sum(axis=1)
+        block = np.hstack([queries, np.ones((len(queries), 1), dtype=np.float32)])
+        products = torch.from_numpy(block).to(device) @ factors
+        most = min(bank.k + SPARE, len(bank.points))
+        found, columns = products.topk(most, dim=1, largest=False)
+        return _settled(found.cpu().numpy(), columns.cpu().numpy(), queries, norms, bank)
+
+    return search
+
+
+def _check(queries: np.ndarray, bank: np.ndarray, k: int) -> None:
+    if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
+        raise ValueError(
+            f"queries {queries.shape} and bank {bank.shape} must be (n, dim) of the same dim"
+        )
+    if not 1 <= k <= len(bank):
+        raise ValueError(
+            f"score.num_neighbors={k} must be 1 to the bank's n_patches={len(bank)}; "
+            f"lower it or raise coreset.ratio"
+        )
+
+
+def faiss_neighbors(
+    queries: np.ndarray, bank: np.ndarray, k: int, *, index: str, threads: int | None = None
+) -> Neighbors:
+    """Find neighbours with a FAISS index: ``faiss_flat`` (exact) or ``faiss_hnsw`` (approximate).
+
+    FAISS returns squared distances.  An HNSW graph is for banks that outgrow exact search; its
+    recall must be measured (see `recall`).
+    """
+    _check(queries, bank, k)
+    points = np.ascontiguousarray(bank, dtype=np.float32)
+    before = faiss.omp_get_max_threads()
+    try:
+        if index == "faiss_flat":
+            store = faiss.IndexFlatL2(points.shape[1])
+        elif index == "faiss_hnsw":
+            store = faiss.IndexHNSWFlat(points.shape[1], 32)
+            store.hnsw.efConstruction = 80
+            store.hnsw.efSearch = max(128, 4 * k)
+            faiss.omp_set_num_threads(1)  # the graph depends on the order of insertion
+        else:
+            raise ValueError(f"score.index={index!r} must be exact, faiss_flat or faiss_hnsw")
+        store.add(points)
+        faiss.omp_set_num_threads(threads or torch.get_num_threads())
+        squared, indices = store.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+    finally:
+        faiss.omp_set_num_threads(before)
+    return Neighbors(np.maximum(squared, 0), indices.astype(np.int64))
+
+
+def find_neighbors(
+    queries: np.ndarray,
+    bank: np.ndarray,
+    k: int,
+    *,
+    index: str = "exact",
+    threads: int | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> Neighbors:
+    """Find neighbours with the index asked for: ``exact``, ``faiss_flat`` or ``faiss_hnsw``."""
+    if index == "exact":
+        return exact_neighbors(queries, bank, k, threads=threads, device=device, progress=progress)
+    return faiss_neighbors(queries, bank, k, index=index, threads=threads)
+
+
+def recall(found: Neighbors, exact: Neighbors) -> float:
+    """Return the share of the exact neighbours that ``found`` has, over all queries."""
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(found.indices, exact.indices, strict=True)]
+    return float(np.sum(hits) / exact.indices.size)
