@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import precision_recall_curve
 from small_data import write_competition, write_mvtec
 
+from ad import factor_ranking, factors, listings, loaders
 from ad import interventions as iv
 from ad.backbone import load_backbone
 from ad.dataset import scan, write_manifest
@@ -81,24 +82,24 @@ def test_pruning_agrees_with_brute_force_in_float64(squared, shift):
 
 def test_the_plain_loop_gives_the_pipeline_s_features(control):
     case = control.case
-    found = iv.run_network(case.network(), case)
+    found = loaders.run_network(case.network(), case)
     assert np.allclose(found, control.features, rtol=1e-4, atol=1e-5)
     backwards = np.arange(len(control.features))[::-1]
-    again = iv.run_network(case.network(), case, batch_size=3, order=backwards)
+    again = loaders.run_network(case.network(), case, batch_size=3, order=backwards)
     assert np.allclose(again, control.features, rtol=1e-4, atol=1e-5)
 
 
 def test_orders_hold_every_image_once_and_are_what_they_say(control):
     for split, count in (("train", 6), ("test", 8)):
-        for name, order in iv.listing_orders(control.case, split).items():
+        for name, order in factors.listing_orders(control.case, split).items():
             assert sorted(order) == list(range(count)), name
-    assert iv.natural_order(["a10", "a9", "a2"]) == ["a2", "a9", "a10"]
-    assert iv.unpadded_order(["a002", "a010", "a001"]) == ["a001", "a010", "a002"]
-    assert iv.hash_order(["a", "b", "c"]) == iv.hash_order(["c", "a", "b"])
+    assert listings.natural_order(["a10", "a9", "a2"]) == ["a2", "a9", "a10"]
+    assert listings.unpadded_order(["a002", "a010", "a001"]) == ["a001", "a010", "a002"]
+    assert listings.hash_order(["a", "b", "c"]) == listings.hash_order(["c", "a", "b"])
 
 
 def test_a_wrong_join_is_the_join_that_it_says(control):
-    rows = {row.factor: row for row in iv.order_factors(control)}
+    rows = {row.factor: row for row in factors.order_factors(control)}
     reversed_row = rows["test rows by position, reversed listing"]
     assert reversed_row.f1 == f1_score(control.labels, control.outcome.flags[::-1])
     expected = image_auroc(control.labels, control.outcome.scores[::-1])
@@ -118,7 +119,7 @@ def test_no_change_changes_nothing(control):
 
 
 def test_threshold_mistakes_by_hand(control):
-    rows = {row.factor: row for row in iv.threshold_factors(control)}
+    rows = {row.factor: row for row in factors.threshold_factors(control)}
     lowest = np.mean([own.min() for own in control.outcome.held_out])
     row = rows["threshold of best F1 on normal-only data (the minimum)"]
     assert row.n_flagged == int((control.outcome.scores > lowest).sum())
@@ -132,14 +133,14 @@ def test_the_threshold_of_best_f1_against_scikit_learn_and_on_normals_alone():
     labels, scores = generator.integers(0, 2, 40), generator.standard_normal(40)
     precision, recall, candidates = precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    assert iv.best_f1_threshold(labels, scores) == candidates[np.argmax(f1[:-1])]
-    assert iv.best_f1_threshold(np.zeros(40), scores) == scores.min()
+    assert factors.best_f1_threshold(labels, scores) == candidates[np.argmax(f1[:-1])]
+    assert factors.best_f1_threshold(np.zeros(40), scores) == scores.min()
 
 
 @pytest.mark.parametrize("bits", [7, 10])
 def test_rounding_is_to_the_nearest_with_halves_to_even(bits):
     values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
-    found = iv.round_mantissa(values, bits)
+    found = factors.round_mantissa(values, bits)
     assert np.abs(found / values - 1).max() <= 2.0 ** -(bits + 1)
     if bits == 7:
         expected = torch.from_numpy(values).to(torch.bfloat16).float().numpy()
@@ -148,27 +149,27 @@ def test_rounding_is_to_the_nearest_with_halves_to_even(bits):
 
 def test_decoders_change_what_they_name(control):
     path, case = control.case.paths()[0], control.case
-    plain = iv.load_plain(path, case)
-    for name, (loader, _) in iv.DECODERS.items():
+    plain = loaders.load_plain(path, case)
+    for name, (loader, _) in loaders.DECODERS.items():
         found = loader(path, case)
         assert found.shape == plain.shape, name
         assert found.dtype == np.float32, name
     # At the image's own size resizing does nothing.
-    assert np.allclose(iv.load_opencv(path, case), plain)
-    assert np.allclose(iv.load_tensor(path, case), plain, atol=1e-5)
-    pixels = iv.load_unscaled(path, case)
-    swapped = iv._normalised((pixels[::-1] * 255).round().transpose(1, 2, 0))
-    assert np.allclose(iv.load_bgr(path, case), swapped, atol=1e-6)
+    assert np.allclose(loaders.load_opencv(path, case), plain)
+    assert np.allclose(loaders.load_tensor(path, case), plain, atol=1e-5)
+    pixels = loaders.load_unscaled(path, case)
+    swapped = loaders._normalised((pixels[::-1] * 255).round().transpose(1, 2, 0))
+    assert np.allclose(loaders.load_bgr(path, case), swapped, atol=1e-6)
 
 
 def test_forgotten_eval_uses_the_batch_s_statistics(control):
-    rows = {row.factor: row for row in iv.mode_factors(control)}
+    rows = {row.factor: row for row in factors.mode_factors(control)}
     assert rows["batch size 1"].flags_changed == 0
     case = control.case
     network = case.network()
     network.model.train()
-    one = iv.run_network(network, case, batch_size=2)
-    two = iv.run_network(network, case, batch_size=7)
+    one = loaders.run_network(network, case, batch_size=2)
+    two = loaders.run_network(network, case, batch_size=7)
     assert not np.allclose(one, two, rtol=1e-3)
 
 
@@ -178,7 +179,7 @@ def test_partly_loaded_weights_keep_the_early_layers(tmp_path, control):
     other = replace(control.case, seed=7).network()
     save_file(dict(other.model.state_dict()), tmp_path / "w.safetensors")
     case = replace(control.case, weights=str(tmp_path / "w.safetensors"))
-    partly = iv.partly_loaded(case).model.state_dict()
+    partly = factors.partly_loaded(case).model.state_dict()
     full, start = other.model.state_dict(), control.case.network().model.state_dict()
     assert torch.equal(partly["layer1.0.conv1.weight"], full["layer1.0.conv1.weight"])
     assert torch.equal(partly["layer2.0.conv1.weight"], start["layer2.0.conv1.weight"])
@@ -186,13 +187,13 @@ def test_partly_loaded_weights_keep_the_early_layers(tmp_path, control):
 
 
 def test_other_pretrained_weights_are_run_or_said_not_to_be(control, monkeypatch):
-    assert iv.other_weights("resnet18.a2_in1k") == ["resnet18.a1_in1k", "resnet18.tv_in1k"]
+    assert factors.other_weights("resnet18.a2_in1k") == ["resnet18.a1_in1k", "resnet18.tv_in1k"]
 
     def offline(*_arguments, **_options):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(iv, "load_backbone", offline)
-    (row,) = iv.weight_factors(control)  # the control's own weights are random
+    (row,) = factors.weight_factors(control)  # the control's own weights are random
     assert row.how == iv.NOT_RUN
     assert "cannot be reached" in row.note
     assert row.n_flagged is None
@@ -204,7 +205,7 @@ def test_other_pretrained_weights_are_run_or_said_not_to_be(control, monkeypatch
         return load_backbone(name, weights="random", layers=layers, seed=seed + 1)
 
     monkeypatch.setattr(iv, "load_backbone", reached)
-    (row,) = iv.weight_factors(control)
+    (row,) = factors.weight_factors(control)
     assert row.how == iv.RUN
     assert ("resnet10t.c3_in1k", "hub") in asked
 
@@ -212,11 +213,13 @@ def test_other_pretrained_weights_are_run_or_said_not_to_be(control, monkeypatch
 def test_another_process_gives_the_same_run(control):
     found = iv.run_elsewhere(control.case, {})
     assert (iv.outcome_of(found).flags == control.outcome.flags).all()
-    assert iv.features_note(control, found["feature_sums"]) == "features' sums are the control's"
+    assert (
+        factors.features_note(control, found["feature_sums"]) == "features' sums are the control's"
+    )
     moved = [total * (1 + 1e-3) for total in found["feature_sums"]]
-    assert "1e-03 relative" in iv.features_note(control, moved)
+    assert "1e-03 relative" in factors.features_note(control, moved)
     record = {**found, "case": iv.case_digest(control.case)}
-    (row,) = iv.version_factors(control, [record, {**record, "case": "another"}])
+    (row,) = factors.version_factors(control, [record, {**record, "case": "another"}])
     assert row.how == iv.RUN
     assert row.flags_changed == 0
     assert f"torch {torch.__version__.partition('+')[0]}" in row.factor
@@ -226,7 +229,7 @@ def test_a_record_of_other_libraries_counts_for_its_own_case_only(control):
     digest = iv.case_digest(control.case)
     assert iv.case_digest(replace(control.case, threads=2, memory_gb=1.0)) == digest
     assert iv.case_digest(replace(control.case, image_size=64)) != digest
-    (row,) = iv.version_factors(control, [])
+    (row,) = factors.version_factors(control, [])
     assert row.how == iv.NOT_RUN
     assert "tools.other_versions" in row.note
 
@@ -234,16 +237,16 @@ def test_a_record_of_other_libraries_counts_for_its_own_case_only(control):
 def test_without_labels_only_flags_are_counted(unlabelled):
     rows = [
         unlabelled.row("control", "control", unlabelled.outcome),
-        *iv.order_factors(unlabelled),
-        *iv.threshold_factors(unlabelled),
-        *iv.seed_factors(unlabelled, repeats=2),
-        *iv.search_factors(unlabelled),
-        *iv.version_factors(unlabelled, []),
+        *factors.order_factors(unlabelled),
+        *factors.threshold_factors(unlabelled),
+        *factors.seed_factors(unlabelled, repeats=2),
+        *factors.search_factors(unlabelled),
+        *factors.version_factors(unlabelled, []),
     ]
     assert all(row.f1 is None and row.image_auroc is None for row in rows)
-    log10 = iv.weigh(rows, unlabelled.labels, MODELS, Reading(), working=0.9)
+    log10 = factor_ranking.weigh(rows, unlabelled.labels, MODELS, Reading(), working=0.9)
     assert log10 == [None] * len(rows)
-    found = iv.summary(rows, {"x": 0.4}, log10)
+    found = factor_ranking.summary(rows, {"x": 0.4}, log10)
     assert found["control_f1"] is None
     assert found["n_factors"] == len(rows) - 2
     assert found["not_run"] == ["older libraries"]
@@ -251,12 +254,12 @@ def test_without_labels_only_flags_are_counted(unlabelled):
 
 
 def test_summary_follows_the_reported_values(control):
-    rows = [control.row("control", "control", control.outcome), *iv.order_factors(control)]
-    log10 = iv.weigh(rows, control.labels, MODELS, Reading(), working=0.9)
+    rows = [control.row("control", "control", control.outcome), *factors.order_factors(control)]
+    log10 = factor_ranking.weigh(rows, control.labels, MODELS, Reading(), working=0.9)
     target = rows[1]
-    found = iv.summary(rows, {"x": target.f1}, log10)
+    found = factor_ranking.summary(rows, {"x": target.f1}, log10)
     assert target.factor in found["reach_all"]
-    assert target.factor in iv.summary(rows, {"x": 2.0}, log10)["reach_none"]
+    assert target.factor in factor_ranking.summary(rows, {"x": 2.0}, log10)["reach_none"]
 
 
 def test_the_factor_that_makes_the_printed_values_weighs_most(control):
@@ -268,20 +271,20 @@ def test_the_factor_that_makes_the_printed_values_weighs_most(control):
     for printed, winner in (("1", right), ("0.95", right), ("0.45", guessing)):
         models = [Reported("m", printed, printed)]
         rows = [control.row("control", "control", control.outcome), right, guessing]
-        log10 = iv.weigh(rows, control.labels, models, Reading(), working=0.9)
-        found = iv.summary(rows, {"m": float(printed)}, log10)
+        log10 = factor_ranking.weigh(rows, control.labels, models, Reading(), working=0.9)
+        found = factor_ranking.summary(rows, {"m": float(printed)}, log10)
         assert found["ranked"][0] == winner.factor, printed
 
 
 def test_random_row_orders_have_the_mean_worked_by_hand():
     labels = np.arange(100) < 40
     flags = np.arange(100) < 30
-    found = iv.permuted_f1(labels, flags, repeats=4000, seed=0)
+    found = factors.permuted_f1(labels, flags, repeats=4000, seed=0)
     # 30 flags hit 40 % anomalous images: 12 on average; F1 = 2 * 12 / (30 + 40).
     assert found.mean() == pytest.approx(24 / 70, abs=0.005)
 
 
 def test_a_listing_elsewhere_holds_the_same_names(tmp_path):
     paths = [f"test/{kind}/{number:03d}.png" for kind in ("a", "b") for number in range(9)]
-    assert sorted(iv.listing_elsewhere(tmp_path, paths)) == sorted(paths)
+    assert sorted(listings.listing_elsewhere(tmp_path, paths)) == sorted(paths)
     assert list(tmp_path.iterdir()) == []

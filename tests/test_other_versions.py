@@ -8,6 +8,7 @@ import pytest
 import yaml
 from small_data import write_mvtec
 
+from ad import factors
 from ad import interventions as iv
 from ad.dataset import scan, write_manifest
 from ad.files import read_json, write_json
@@ -39,7 +40,7 @@ def test_a_run_is_recorded_once_and_found_by_the_study(finished_run):
     runs = read_json(other_versions.RECORD)["runs"]
     assert len(runs) == 1
     control = iv.run_control(other_versions.case_of(finished_run))
-    (row,) = iv.version_factors(control, runs)
+    (row,) = factors.version_factors(control, runs)
     assert row.how == iv.RUN
     assert row.flags_changed == 0
 
