@@ -66,12 +66,15 @@ def likelihood_bars(ax: Axes, log10: Mapping[str, float]) -> None:
     for row, name in enumerate(names):
         value = log10[name]
         if np.isfinite(value):
-            ax.barh(row, value - best, color=NORMAL_COLOUR if value == best else NEUTRAL_COLOUR)
+            ax.barh(row, value - best, color=NEUTRAL_COLOUR)
+            words = "likeliest " if value == best else f"{value - best:.1f} "
+            ax.text(value - best, row, words, va="center", ha="right", fontsize=8)
         else:
             ax.text(lowest - best, row, "impossible", va="center", color=ANOMALOUS_COLOUR)
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlim(1.15 * min(lowest - best, -1), None)
     ax.set_xlabel("log10 Bayes factor against the best cause")
 
 
