@@ -92,7 +92,7 @@ def run_repeats(
         own_seed = seed + repeat
         generator = np.random.default_rng([seed, repeat])
         chosen = np.sort(generator.choice(len(rest), min(n_copies, len(rest)), replace=False))
-        fit, plain = normals[rest], np.concatenate([normals[unseen], test])
+        fit, plain = normals[rest], [normals[unseen], test]
         seen_by = {kind: changed(unseen, kind, own_seed) for kind in kinds}
 
         def validate(
@@ -104,7 +104,7 @@ def run_repeats(
         ) -> CrossValidated:
             return cross_validate(
                 fit,
-                np.concatenate(queries),
+                queries,
                 settings,
                 folds=folds,
                 shuffle=True,
@@ -117,7 +117,7 @@ def run_repeats(
         for kind in (PLAIN, *kinds):
             copies = None if kind == PLAIN else changed(rest[chosen], kind, own_seed)
             shown = list(kinds) if kind == PLAIN else [kind]
-            result = validate([plain, *(seen_by[name] for name in shown)], copies)
+            result = validate([*plain, *(seen_by[name] for name in shown)], copies)
             borders = np.cumsum([len(unseen), len(test), *[len(unseen)] * (len(shown) - 1)])
             own, tested, *others = np.split(result.scores(), borders)
             by_kind = dict(zip(shown, others, strict=True))

@@ -1,5 +1,6 @@
 """The protocol on features at hand, for studies: folds, banks, and scores of any other images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,7 +113,7 @@ def draw_bank(
 
 def cross_validate(
     normals: np.ndarray,
-    queries: np.ndarray,
+    queries: Sequence[np.ndarray],
     settings: BankSettings,
     *,
     folds: int,
@@ -126,8 +127,10 @@ def cross_validate(
 
     Parameters
     ----------
-    normals, queries : arrays of float32, shape (n_images, h, w, dim)
+    normals : array of float32, shape (n_images, h, w, dim)
         May be memory-mapped.
+    queries : sequence of arrays like it
+        Scored in this order; in parts, so that nothing is copied to join them.
     settings : BankSettings
     folds, shuffle, seed
         See `ad.threshold.fold_indices`; the seed is also the coresets'.
@@ -172,5 +175,7 @@ def cross_validate(
                 ]
             )
         )
-        query_scores.append(image_scores(queries, bank, settings, threads=threads))
+        query_scores.append(
+            np.concatenate([image_scores(q, bank, settings, threads=threads) for q in queries])
+        )
     return CrossValidated(held_scores, np.stack(query_scores))

@@ -31,7 +31,9 @@ def test_image_scores_do_not_depend_on_their_parts():
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_folds_banks_and_scores_step_by_step(shuffle: bool):
     normals, queries = features(11, 2), features(5, 3)
-    result = cross_validate(normals, queries, SETTINGS, folds=3, shuffle=shuffle, seed=4)
+    result = cross_validate(
+        normals, [queries[:2], queries[2:]], SETTINGS, folds=3, shuffle=shuffle, seed=4
+    )
     for fold, (kept, held_out) in enumerate(fold_indices(11, 3, shuffle=shuffle, seed=4)):
         patches = normals[kept].reshape(-1, 6)
         picked = k_center_greedy(patches, max(3, round(0.1 * len(patches))), seed=4)
@@ -52,7 +54,7 @@ def test_banks_have_copies_of_their_own_training_images_only():
     settings = BankSettings(0.2, None, 1, squared=False)
     result = cross_validate(
         normals,
-        copies,
+        [copies],
         settings,
         folds=3,
         shuffle=False,
@@ -76,7 +78,7 @@ def test_copies_do_not_enlarge_a_bank():
 
     cross_validate(
         normals,
-        normals[:1],
+        [normals[:1]],
         Recorded(0.1, None, 3, squared=True),
         folds=2,
         shuffle=False,

@@ -39,7 +39,7 @@ def quality(features: np.ndarray, records: list, params: dict, threads: int) -> 
     n_train = len(of_split(records, "train"))
     result = cross_validate(
         features[:n_train],
-        features[n_train:],
+        [features[n_train:]],
         BankSettings(
             coreset["ratio"],
             coreset["projection_dim"],
