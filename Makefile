@@ -1,6 +1,7 @@
 # make repro   the whole study            make test    the tests
 # make lab     JupyterLab                 make verify  run again, compare with what is committed
-# make data FROM=<folder>                 your own images in place of the embedded set
+# make studies the studies, all of them   make gap, make reconpatch, ... one of them
+# make bench   speed beside the peers     make data FROM=<folder>  your own images
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -8,12 +9,25 @@ export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: repro test lint lab data verify inputs lock
+STUDIES := gap reconpatch thresholds backbones augmentation search
+
+.PHONY: repro studies $(STUDIES) bench test lint lab data verify inputs lock
 .DEFAULT_GOAL := repro
 
 repro: inputs
 	dvc repro
 	@$(PY) -m tools.show_result
+
+studies: inputs
+	@echo "All studies take about 60 minutes on two cores; one alone: make $(firstword $(STUDIES))"
+	dvc repro
+	@for study in $(STUDIES); do dvc repro studies/$$study/dvc.yaml || exit 1; done
+
+$(STUDIES): inputs
+	dvc repro studies/$@/dvc.yaml
+
+bench: inputs
+	$(PY) -m benchmarks.run
 
 test: inputs
 	$(PY) -m pytest

@@ -39,19 +39,19 @@ def run(*command: str, cwd: Path | None = None) -> str:
     return finished.stdout
 
 
-def clone() -> None:
+def clone(target: Path) -> None:
     """Clone the last commit and give it this repository's cache, so that inputs need no network."""
-    if CLONE.exists():
-        shutil.rmtree(CLONE)
-    run("git", "clone", "--quiet", "--no-hardlinks", ".", str(CLONE))
+    if target.exists():
+        shutil.rmtree(target)
+    run("git", "clone", "--quiet", "--no-hardlinks", ".", str(target))
     cache = Path(".dvc/cache").resolve()
     if cache.is_dir():
-        run(sys.executable, "-m", "dvc", "cache", "dir", "--local", str(cache), cwd=CLONE)
+        run(sys.executable, "-m", "dvc", "cache", "dir", "--local", str(cache), cwd=target)
     pointers = [
-        str(p.relative_to(CLONE))
-        for p in (CLONE / "data.dvc", *sorted(CLONE.glob("weights/*.dvc")))
+        str(p.relative_to(target))
+        for p in (target / "data.dvc", *sorted(target.glob("weights/*.dvc")))
     ]
-    run(sys.executable, "-m", "dvc", "pull", "--quiet", *pointers, cwd=CLONE)
+    run(sys.executable, "-m", "dvc", "pull", "--quiet", *pointers, cwd=target)
 
 
 def output_hashes(lock: Path) -> dict[str, str]:
@@ -111,7 +111,7 @@ def beyond_tolerance(committed: Path, again: Path) -> list[str]:
 
 def main() -> None:
     """Clone, run, compare, explain."""
-    clone()
+    clone(CLONE)
     print("Running every stage again in build/verify ...", flush=True)
     run(sys.executable, "-m", "dvc", "repro", "--force", cwd=CLONE)
     committed_lock = CLONE / "dvc.lock.committed"
