@@ -129,6 +129,8 @@ def run_repeats(
 class Departure:
     """Whether a change leads out of the normal set, and whether a bank with copies hides that.
 
+    Both p-values are of one-sided exact tests on the images whose flag differs (McNemar).
+
     Parameters
     ----------
     kind : str
@@ -137,9 +139,10 @@ class Departure:
     plain, before, after : int
         How many are flagged: unchanged, by a bank without copies; changed, by a bank without and
         with such copies.
-    p_value : float
-        Of the changed being flagged no more often than the unchanged: one-sided exact test on
-        the images whose flag differs (McNemar).
+    p_leaves : float
+        Of the changed being flagged no more often than the unchanged.
+    p_hidden : float
+        Of the changed being flagged no more seldom by a bank with copies.
     """
 
     kind: str
@@ -147,11 +150,24 @@ class Departure:
     plain: int
     before: int
     after: int
-    p_value: float
+    p_leaves: float
+    p_hidden: float
 
     def leaves(self, level: float) -> bool:
         """Tell whether the change leads out of the normal set, at a level of significance."""
-        return self.p_value < level
+        return self.p_leaves < level
+
+    def hides(self, level: float) -> bool:
+        """Tell whether it does, and a bank with such copies flags it more seldom."""
+        return self.leaves(level) and self.p_hidden < level
+
+
+def _more_often(more: np.ndarray, less: np.ndarray) -> float:
+    """Return the p-value of flags ``more`` being no more frequent than ``less``, image by image."""
+    for_it, against = int((more & ~less).sum()), int((less & ~more).sum())
+    if for_it + against == 0:
+        return 1.0
+    return float(binomtest(for_it, for_it + against, 0.5, alternative="greater").pvalue)
 
 
 def _flags(runs: Sequence[Run], kind: str | None) -> np.ndarray:
@@ -168,8 +184,7 @@ def departures(runs: Sequence[Run], kinds: Sequence[str]) -> list[Departure]:
     for kind in kinds:
         before = _flags(without, kind)
         after = _flags([run for run in runs if run.kind == kind], kind)
-        new, lost = int((before & ~plain).sum()), int((plain & ~before).sum())
-        p = binomtest(new, new + lost, 0.5, alternative="greater").pvalue if new + lost else 1.0
         counts = (int(each.sum()) for each in (plain, before, after))
-        found.append(Departure(kind, len(plain), *counts, float(p)))
+        tests = _more_often(before, plain), _more_often(before, after)
+        found.append(Departure(kind, len(plain), *counts, *tests))
     return found

@@ -52,8 +52,8 @@ def test_a_change_that_leaves_the_normal_set_is_caught_and_copies_hide_it():
     far, same = study.departures(runs, ["far", "same"])
     assert far.n_images == 24 and far.before == 24
     assert far.after < far.before / 2
-    assert far.leaves(1e-4)
-    assert same.before == same.plain and same.p_value == 1.0 and not same.leaves(0.05)
+    assert far.leaves(1e-4) and far.hides(1e-2)
+    assert same.before == same.plain and same.p_leaves == 1.0 and not same.leaves(0.05)
 
 
 def test_an_unchanged_copy_changes_no_unseen_score():
@@ -74,4 +74,17 @@ def test_the_test_on_images_whose_flag_differs_by_hand():
     ]
     (found,) = study.departures(runs, ["turn"])
     assert (found.plain, found.before, found.after, found.n_images) == (2, 7, 0, 10)
-    assert found.p_value == pytest.approx(binom.sf(5, 7, 0.5))
+    assert found.p_leaves == pytest.approx(binom.sf(5, 7, 0.5))
+    assert found.p_hidden == pytest.approx(0.5**7)
+    assert found.leaves(0.1) and not found.leaves(0.05)
+    assert found.hides(0.1) and not found.hides(0.05)
+
+
+def test_what_copies_do_not_hide_is_not_said_to_be_hidden():
+    changed = np.ones(20)
+    runs = [
+        study.Run(0, study.PLAIN, 0.5, np.zeros(20), np.empty(0), {"turn": changed}),
+        study.Run(0, "turn", 0.5, np.zeros(20), np.empty(0), {"turn": changed}),
+    ]
+    (found,) = study.departures(runs, ["turn"])
+    assert found.leaves(0.01) and not found.hides(0.5)
