@@ -171,6 +171,7 @@ SETTINGS: dict[str, Setting] = {
     "reconpatch.dimensions": Setting("a list of different integers of at least 1", _dimensions),
     "reconpatch.seeds": _integer(2, 100),
     "reconpatch.learning_rate": _ABOVE_ZERO,
+    "reconpatch.random_learning_rate": _ABOVE_ZERO,
     "reconpatch.epochs": _integer(1, 100_000),
     "reconpatch.patches_per_image": _integer(1, 100_000),
     "reconpatch.random_up_to": _integer(0, 100_000),

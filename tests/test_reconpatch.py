@@ -164,6 +164,10 @@ def test_training_starts_at_pca_and_moves_by_the_rate():
     np.testing.assert_allclose(slow.map.matrix, start, atol=1e-6)
     fast = train(features, 4, moments, seed=0, settings=SMALL, progress=False)
     assert np.abs(fast.map.matrix - start).max() > 1e-4
+    whole = train(
+        features, 16, moments, seed=0, settings=replace(SMALL, learning_rate=1e-9), progress=False
+    )
+    np.testing.assert_allclose(whole.map.matrix, np.eye(16), atol=1e-6)
 
 
 def test_training_lowers_the_loss_where_the_labels_stand_still():
