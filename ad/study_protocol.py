@@ -1,5 +1,6 @@
 """The protocol on features at hand, for studies: folds, banks, and scores of any other images."""
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from ad.memory_bank import score_images
 from ad.threshold import aggregate_folds, fold_indices, fold_threshold
 
 IMAGES = 16  # scored at a time, so that features may stay on disk
+PATCHES = 32768  # projected at a time; whole chunks of `ad.coreset.project`
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,25 @@ class CrossValidated:
         return aggregate_folds(self.fold_scores, aggregate)
 
 
+def _let_go(array: np.ndarray) -> None:
+    """Give the pages of a read-only mapped file back; they would count as resident memory."""
+    mapped = isinstance(array, np.memmap) and array.mode == "r"
+    if mapped and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        array._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def _projected(
+    patches: np.ndarray, dim: int | None, *, seed: int, threads: int | None
+) -> np.ndarray:
+    """Project patches (n, dim) a part at a time: the features may be larger than the memory."""
+    parts = []
+    for start in range(0, len(patches), PATCHES):
+        part = patches[start : start + PATCHES]
+        parts.append(project(part, dim, seed=seed, threads=threads))
+        _let_go(patches)
+    return np.concatenate(parts)
+
+
 def image_scores(
     features: np.ndarray, bank: np.ndarray, settings: BankSettings, *, threads: int | None = None
 ) -> np.ndarray:
@@ -65,17 +86,18 @@ def image_scores(
     -------
     array of float64, shape (n_images,)
     """
-    parts = [
-        score_images(
+    parts = []
+    for start in range(0, len(features), IMAGES):
+        found = score_images(
             features[start : start + IMAGES],
             bank,
             num_neighbors=settings.num_neighbors,
             squared=settings.squared,
             reweight=settings.reweight,
             threads=threads,
-        ).images
-        for start in range(0, len(features), IMAGES)
-    ]
+        )
+        parts.append(found.images)
+        _let_go(features)
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -146,9 +168,8 @@ def cross_validate(
     if copies is not None:
         flat.append(copies.reshape(-1, dim))
         source = np.concatenate([source, np.repeat(copied_from, per_image)])
-    # One projection for all folds, a part at a time: the features may be larger than the memory.
-    projected = np.concatenate(
-        [project(part, settings.projection_dim, seed=seed, threads=threads) for part in flat]
+    projected = np.concatenate(  # once for all folds
+        [_projected(part, settings.projection_dim, seed=seed, threads=threads) for part in flat]
     )
     held_scores, query_scores = [], []
     for kept, held_out in fold_indices(n_normals, folds, shuffle=shuffle, seed=seed):

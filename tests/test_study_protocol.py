@@ -1,10 +1,14 @@
 """The studies' protocol against the plain steps that it is made of."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from ad import study_protocol
 from ad.coreset import k_center_greedy
+from ad.files import load_array
 from ad.study_protocol import BankSettings, cross_validate, draw_bank, image_scores
 from ad.threshold import fold_indices
 
@@ -97,3 +101,20 @@ def test_a_bank_holds_the_patches_that_the_selection_names():
     assert len(bank) == round(0.1 * len(patches))
     assert len(draw_bank(normals, SETTINGS, seed=1, n_select=7)) == 7
     assert BankSettings(0.001, None, 5, squared=True).n_select(100) == 5
+
+
+@pytest.mark.parametrize("at_a_time", [32768, 2048])
+def test_features_on_disk_give_what_features_in_memory_give(
+    at_a_time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(study_protocol, "PATCHES", at_a_time)
+    values = np.random.default_rng(9).normal(size=(24, 14, 14, 20)).astype(np.float32)
+    np.save(tmp_path / "f.npy", values)
+    settings = BankSettings(0.02, 8, 3, squared=True)
+    how = {"folds": 2, "shuffle": False, "seed": 0}
+    plain = cross_validate(values[:18], [values[18:]], settings, **how)
+    mapped = load_array(tmp_path / "f.npy")
+    found = cross_validate(mapped[:18], [mapped[18:]], settings, **how)
+    np.testing.assert_array_equal(found.fold_scores, plain.fold_scores)
+    np.testing.assert_array_equal(found.held_out[0], plain.held_out[0])
+    np.testing.assert_array_equal(mapped, values)

@@ -6,6 +6,7 @@ Writes artifacts/studies/backbones/<name>.json. With weights the whole protocol 
 without, random weights run on a few images, which costs the same an image and has no quality.
 """
 
+import gc
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -97,7 +98,8 @@ def measure(name: str, params: dict) -> dict[str, object]:
             memory_gb=params["runtime"]["memory_gb"],
             threads=threads,
         )
-        del backbone  # the network is not needed for the banks
+        del backbone  # the network is not needed for the banks,
+        gc.collect()  # and its hooks refer back to it
         scored = quality(load_array(output), records, params, threads) if whole else {}
     if not trained:
         scored = {}
