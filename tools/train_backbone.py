@@ -525,10 +525,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", required=True, help="'hub' or a .safetensors file")
     parser.add_argument("--work", type=Path, default=Path("build/backbone"))
-    parser.add_argument(
-        "--weights", type=Path, default=Path("weights/embedded_resnet10t.safetensors")
-    )
-    parser.add_argument("--log", type=Path, default=Path("docs/embedded_backbone_log.csv"))
+    parser.add_argument("--weights", type=Path, default=Path("build/backbone/student.safetensors"))
+    parser.add_argument("--log", type=Path, default=Path("build/backbone/log.csv"))
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--resume", action="store_true", help="continue from --work's checkpoint")
     parser.add_argument("--start-from", type=Path, help="exported weights to start from")
