@@ -18,7 +18,7 @@ SPARE = 4  # neighbours beyond k that are measured again where float32 cancels
 # Where a squared distance is below this share of |q|^2 + |b|^2, |q|^2 - 2 q.b + |b|^2 has lost
 # more than 1e-5 of it in float32, and the difference is taken directly.
 CANCELLED = 0.03
-ROUNDING = 4e-6  # of |q|^2 + |b|^2: more than float32 products of these lengths are wrong by
+ROUNDING = 4e-6  # of |q|^2 + |b|^2: ten times what float32 products were seen to be wrong by
 BOUND_DIM = 64  # dimensions of the bound; fastest of 32, 64, 96, 128
 FAR = 0.5  # share of the groups of columns within a query's reach that makes it a far one
 FEWEST_ROWS, FEWEST_DIMS = 2048, 192  # a bank below these is searched whole: bounds do not pay

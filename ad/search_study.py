@@ -15,7 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from PIL import Image
 
@@ -154,8 +154,10 @@ def run_search(
         In the order of trials.
     """
     journal.parent.mkdir(parents=True, exist_ok=True)
+    # The default lock is a symbolic link, which Windows gives to administrators only.
+    lock = JournalFileOpenLock(str(journal))
     study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
+        storage=JournalStorage(JournalFileBackend(str(journal), lock_obj=lock)),
         study_name=name,
         direction="maximize",
         load_if_exists=True,

@@ -22,8 +22,8 @@ def _blend(image: np.ndarray, other: np.ndarray, mask: np.ndarray, opacity: floa
 def cut_paste(image: np.ndarray, generator: np.random.Generator) -> Pasted:
     """Copy a rectangle of the image, turned, to another place (CutPaste, Li et al., CVPR 2021).
 
-    Area 2 to 10 % of the image and aspect ratio 0.3 to 3.3 follow the paper, section 2.1; the
-    rotation of -45 to 45 degrees is that of its scar variant.
+    As the paper's, the rectangle has 2 % of the image at least and an aspect ratio of 0.3 to 3.3;
+    it has 10 % at most here (smaller than there).  The turn is that of the scar variant.
     """
     size = image.shape[0]
     area, ratio = generator.uniform(0.02, 0.10) * size**2, np.exp(generator.uniform(-1.2, 1.2))
@@ -51,7 +51,7 @@ def texture(image: np.ndarray, generator: np.random.Generator) -> Pasted:
     """Blend a foreign texture into blobs of noise (DRAEM, Zavrtanik et al., ICCV 2021).
 
     DRAEM takes textures from a photograph collection; here they are drawn (coloured noise at a
-    random grain), so that no download is needed.  Opacity 0.2 to 0.9 as there.
+    random grain), so that no download is needed.  Opacity 0.2 to 0.9, our choice.
     """
     size = image.shape[0]
     cells = int(generator.integers(4, 24))

@@ -6,6 +6,7 @@ Parameters are those that the stage declares in dvc.yaml (DVC names it in DVC_ST
 ``image.size`` becomes ``image_size``. ``key=value`` adds to them (YAML values; matrix stages).
 """
 
+import json
 import os
 import re
 import sys
@@ -52,7 +53,9 @@ def settle(path: Path) -> str:
             # Progress and warnings went to the terminal; a page for reading does without them.
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     text = nbformat.writes(notebook) + "\n"
-    text = text.replace(str(Path.cwd()), ".").replace(sys.prefix, "<environment>")
+    for folder, word in ((str(Path.cwd()), "."), (sys.prefix, "<environment>")):
+        # As JSON writes it: a Windows path has its backslashes doubled there.
+        text = text.replace(json.dumps(folder)[1:-1], word).replace(folder, word)
     text = re.sub(r"ipykernel_\d+(/\d+\.py)?", "ipykernel", text)
     return re.sub(r"\b0x[0-9a-f]{8,}\b", "0x0", text)
 
