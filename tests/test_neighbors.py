@@ -118,6 +118,19 @@ def test_threads_do_not_change_a_bit(n_bank, dim):
     assert np.array_equal(one.indices, two.indices)
 
 
+@pytest.mark.parametrize("n_bank", [50, LARGE])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(n_bank, value):
+    queries, bank = draw(30, n_bank, 200)
+    bad = bank.copy()
+    bad[7, 3] = value
+    with pytest.raises(ValueError, match=rf"of {n_bank} bank patches hold NaN or infinity"):
+        exact_neighbors(queries, bad, 2)
+    queries[4, 1] = value
+    with pytest.raises(ValueError, match=r"1 of 30 query patches hold NaN or infinity"):
+        exact_neighbors(queries, bank, 2)
+
+
 def test_memory_mapped_queries(tmp_path):
     queries, bank = draw(100, 300, 8)
     np.save(tmp_path / "queries.npy", queries)
