@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from ad.params import SETTINGS, flatten, validate
 
@@ -130,3 +131,10 @@ def test_ad_imports_one_way():
             assert not roots & banned, f"{path.name} imports {roots & banned}"
             if path.stem != "plots" and path.stem not in ("gap",):
                 assert "matplotlib" not in roots, f"{path.name} draws"
+
+
+def test_every_pipeline_parses_and_no_two_stages_write_the_same_file():
+    with Repo(str(ROOT)) as repo:
+        repo.index.check_graph()  # raises on overlapping outputs, cycles and what cannot be read
+        found = {Path(stage.path).relative_to(ROOT).as_posix() for stage in repo.index.stages}
+    assert {pipeline.relative_to(ROOT).as_posix() for pipeline in PIPELINES} <= found
