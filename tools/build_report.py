@@ -17,6 +17,19 @@ from pygments.formatters import HtmlFormatter
 from ad.files import atomic_path, read_json, write_text
 
 RENDERED, ARTIFACTS, REPORTS = Path("artifacts/rendered"), Path("artifacts"), Path("reports")
+STUDIES = (
+    "10_synthetic_anomalies",
+    "11_reconpatch",
+    "11_reconpatch_ensemble",
+    "12_thresholds",
+    "13_backbones",
+    "14_augmentation",
+    "15_search",
+    "21_forensics",
+    "22_interventions",
+    "23_mechanism",
+    "30_benchmarks",
+)
 STAGES = ("01_extract_features", "02_build_coreset", "03_cv_threshold", "04_evaluate")
 
 STYLE = """
@@ -100,6 +113,11 @@ def index_body(summary: dict, inputs: dict, environment: dict) -> str:
         '<div class="figure"><img src="wall.png" alt="Test images and their anomaly maps"></div>\n'
         f"<table>{figures}</table>\n"
         '<p>Files: <a href="submission.csv">submission.csv</a>. Each step is a page above.</p>\n'
+        "<p>Studies run on their own; each page is of its last run, and says on which images: "
+        + ", ".join(
+            f'<a href="studies/{name}.html">{name.replace("_", " ")}</a>' for name in STUDIES
+        )
+        + ".</p>\n"
         f"<p><small>Environment: {html.escape(facts)}</small></p>"
     )
 
