@@ -1,13 +1,17 @@
-"""Exact greedy k-center selection (Roth et al., 2022, algorithm 1) at matrix-product speed.
+"""Exact greedy k-center selection (Roth et al., 2022, algorithm 1) below a matrix product's cost.
 
-The textbook loop passes over all points for every pick.  A point's distance to the selection only
-falls as the selection grows, so an old distance is an upper bound.  A round therefore
+The textbook loop measures every point against every pick.  A point's distance to the selection only
+falls as the selection grows, so an old distance is an upper bound, and a point whose bound is small
+need not be measured again.  A round therefore
 
-1. takes the points with the largest bounds as candidates and computes the distances among them;
+1. takes the points with the largest bounds as candidates and measures them, in matrix products,
+   against the picks that their bounds do not know yet; one that falls below every bound outside
+   is left as it is;
 2. picks greedily among the candidates for as long as the best of them is at least as far as any
-   bound outside, which makes each pick the textbook's;
-3. brings all points up to date with one matrix product for all picks of the round.
+   bound outside, which makes each pick the textbook's.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -77,84 +81,144 @@ def project(
     return result
 
 
-FEWEST_CANDIDATES, MOST_CANDIDATES = 1024, 4096
-TILE = 512  # points by picks that a thread measures at a time; 1 MB, which stays in its cache
+FEWEST_CANDIDATES = 8192
+CANDIDATE_SHARE = 0.1  # of all points, where that is more; fewer mean more rounds
+BLOCK = 256  # candidates whose distances among each other are held, and picks measured at a time
+TILE = 1024  # points that a thread measures at a time
+STAYING = 0.8  # where fewer of a tile's points stay candidates, the others are taken out of it
 # |x|^2 - 2 x.p + |p|^2 carries an error near 3e-7 |x|^2 in float32. While the largest squared
 # distance is at least the largest |x|^2 over this limit, the farthest is right to 1e-5.
 FLOAT32_LIMIT = 24.0
 
 
 class _Distances:
-    """Upper bounds of each point's squared distance to the selection, updated in bulk.
+    """Upper bounds of each point's squared distance to the picks, lowered where asked.
 
     Products are NumPy's: its BLAS is fast on every vendor's processors, PyTorch's on Intel's.
     """
 
-    def __init__(self, points: np.ndarray, run) -> None:
+    def __init__(self, points: np.ndarray, n_select: int, run) -> None:
         self.points = points
-        # Rounded to float32, so that norms and products use the same centre in either precision.
-        self.mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.squared = np.full(len(points), np.inf)
         self._run = run
-        self._measure(np.float32)
+        # Around a centre norms are smaller, and less cancels; a sample's mean is near enough.
+        sample = points[:: max(1, len(points) // 4096)]
+        self.centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.picks: list[int] = []
+        self.n_select = n_select
+        self._measure_norms(np.float32)
         self.smallest_sure = float(self.norms.max()) / FLOAT32_LIMIT
 
-    def _measure(self, dtype: type) -> None:
+    def _measure_norms(self, dtype: type) -> None:
         """Take squared norms |x|^2 in float64, and [x, 1], the left factor of |p|^2 - 2 x.p."""
-        self.dtype = dtype
-        self.norms = np.empty(len(self.points))
-        self.left = np.ones((len(self.points), self.points.shape[1] + 1), dtype=dtype)
-        for start in range(0, len(self.points), ROWS):
+        n, dim = self.points.shape
+        self.norms = np.empty(n)
+        self.left = np.empty((n, dim + 1), dtype=dtype)
+        self.right = np.empty((self.n_select, dim + 1), dtype=dtype)
+        self.bounds = np.full(n, np.inf)
+        self.known = np.zeros(n, dtype=np.int64)  # so many first picks are in a point's bound
+
+        def one_chunk(start: int) -> None:
             rows = slice(start, start + ROWS)
-            centred = self.points[rows].astype(np.float64) - self.mean
+            centred = self.points[rows].astype(np.float64) - self.centre
             self.norms[rows] = np.square(centred).sum(axis=1)
-            self.left[rows, :-1] = centred  # around the mean less cancels
+            self.left[rows, :-1], self.left[rows, -1] = centred, 1
 
-    def right(self, rows: np.ndarray) -> np.ndarray:
-        """Return [-2 p, |p|^2], the right factor, a row a point."""
-        return np.hstack([-2 * self.left[rows, :-1], self.norms[rows, None].astype(self.dtype)])
-
-    def update(self, picks: list[int]) -> None:
-        """Lower every bound by the distances to ``picks``."""
-        factors = self.right(np.array(picks))
-        groups = [factors[start : start + TILE].T for start in range(0, len(picks), TILE)]
-
-        def one_tile(start: int) -> None:
-            rows = slice(start, start + TILE)
-            points = self.left[rows]
-            nearest = np.full(len(points), np.inf)
-            for group in groups:
-                # PyTorch's minimum: NumPy's is slower along rows.
-                least = torch.from_numpy(points @ group).amin(dim=1).numpy()
-                np.minimum(nearest, least, out=nearest)
-            nearest = (nearest + self.norms[rows]).clip(min=0)
-            np.minimum(self.squared[rows], nearest, out=self.squared[rows])
-
-        for _ in self._run(one_tile, range(0, len(self.points), TILE)):
+        for _ in self._run(one_chunk, range(0, n, ROWS)):
             pass
-        self.squared[picks] = -1.0  # behind every point that is not selected
 
-    def between(self, rows: np.ndarray) -> np.ndarray:
-        """Return squared distances among ``rows``, shape (n, n), in the precision in force."""
-        left, right = self.left[rows], self.right(rows).T
-        norms = self.norms[rows, None].astype(self.dtype)
-        result = np.empty((len(rows), len(rows)), dtype=self.dtype)
+    def right_factor(self, rows: np.ndarray) -> np.ndarray:
+        """Return [-2 p, |p|^2], a row a point."""
+        factor = -2 * self.left[rows]
+        factor[:, -1] = self.norms[rows]
+        return factor
 
-        def one_tile(start: int) -> None:
-            part = slice(start, start + TILE)
-            np.matmul(left[part], right, out=result[part])
-            result[part] += norms[part]
+    def add(self, rows: np.ndarray) -> np.ndarray:
+        """Append picks; return their right factors."""
+        factors = self.right[len(self.picks) : len(self.picks) + len(rows)]
+        factors[:] = self.right_factor(rows)
+        self.picks.extend(rows.tolist())
+        return factors
 
-        for _ in self._run(one_tile, range(0, len(rows), TILE)):
+    def candidates(self) -> tuple[np.ndarray, float]:
+        """Return the rows of the largest bounds, in order, and the largest bound of the others."""
+        self.bounds[self.picks] = -1.0  # behind every point that is not picked
+        n = len(self.bounds)
+        wanted = max(FEWEST_CANDIDATES, int(CANDIDATE_SHARE * n))
+        if wanted >= n:
+            return np.arange(n), 0.0
+        order = np.argpartition(self.bounds, n - wanted - 1)
+        return np.sort(order[n - wanted :]), float(self.bounds[order[n - wanted - 1]])
+
+    def refresh(self, rows: np.ndarray, least: float) -> np.ndarray:
+        """Lower the bounds of ``rows`` by all picks; return those that are still at ``least``."""
+        stale = rows[self.known[rows] < len(self.picks)]
+        stale = stale[np.argsort(self.known[stale], kind="stable")]  # alike ones share a product
+        tiles = (stale[start : start + TILE] for start in range(0, len(stale), TILE))
+        for _ in self._run(lambda tile: self._refresh_tile(tile, least), tiles):
             pass
-        return result
+        return rows[self.bounds[rows] >= least]
 
-    def restart_in_float64(self, picks: list[int]) -> None:
-        """Measure everything again in float64; done at most once a selection."""
-        self._measure(np.float64)
+    def _refresh_tile(self, rows: np.ndarray, least: float) -> None:
+        first, n_picks = int(self.known[rows[0]]), len(self.picks)
+        parts = -(-(n_picks - first) // BLOCK)
+        ends = np.linspace(first, n_picks, parts + 1).astype(int)[1:]
+        left = self.left[rows]
+        for end in ends:
+            found = _nearest(left, self.right[first:end]) + self.norms[rows]
+            first = end
+            bounds = np.minimum(self.bounds[rows], found.clip(min=0))
+            self.bounds[rows], self.known[rows] = bounds, end
+            staying = bounds >= least
+            if np.count_nonzero(staying) < STAYING * len(rows):
+                rows, left = rows[staying], left[staying]
+            if not len(rows):
+                break
+
+    def restart_in_float64(self) -> None:
+        """Forget the bounds and measure in float64; done at most once a selection."""
+        picks, self.picks = np.array(self.picks), []
+        self._measure_norms(np.float64)
         self.smallest_sure = 0.0
-        self.squared.fill(np.inf)
-        self.update(picks)
+        self.add(picks)
+
+
+def _nearest(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the smallest |p|^2 - 2 x.p over the picks, for each point."""
+    # PyTorch's minimum: NumPy's is slower along rows.
+    return torch.from_numpy(left @ right.T).amin(dim=1).numpy()
+
+
+def _pick_in_rounds(
+    distances: _Distances, rows: np.ndarray, least: float, run
+) -> Iterator[np.ndarray]:
+    """Pick among candidates while the farthest is at least ``least`` away; yield new picks.
+
+    The candidates' bounds must be exact; they are kept so.
+    """
+    left, norms, bounds = distances.left[rows], distances.norms[rows], distances.bounds[rows]
+    right = distances.right_factor(rows)
+    tiles = [slice(start, start + TILE) for start in range(0, len(rows), TILE)]
+    while len(distances.picks) < distances.n_select and bounds.max() >= least:
+        if len(rows) > BLOCK:
+            order = np.argpartition(bounds, len(rows) - BLOCK - 1)
+            block = np.sort(order[len(rows) - BLOCK :])  # ties go to the lower row
+            block_least = max(least, float(bounds[order[len(rows) - BLOCK - 1]]))
+        else:
+            block, block_least = np.arange(len(rows)), least
+        between = left[block] @ right[block].T + norms[block, None].astype(left.dtype)
+        most = distances.n_select - len(distances.picks)
+        chosen = block[_pick_among(bounds[block], between, block_least, most)]
+        factors = distances.add(rows[chosen])
+
+        def one_tile(tile: slice, factors: np.ndarray = factors) -> None:
+            found = (_nearest(left[tile], factors) + norms[tile]).clip(min=0)
+            np.minimum(bounds[tile], found, out=bounds[tile])
+
+        for _ in run(one_tile, tiles):
+            pass
+        bounds[chosen] = -1.0
+        yield rows[chosen]
+    distances.bounds[rows], distances.known[rows] = bounds, len(distances.picks)
 
 
 def _pick_among(bounds: np.ndarray, between: np.ndarray, least: float, most: int) -> list[int]:
@@ -196,7 +260,8 @@ def k_center_greedy(
 
     The selection is the textbook loop's up to floating-point ties, and nested: its first m indices
     are the selection of m.  It does not depend on the number of threads.  Beside the features it
-    holds two float32 copies of them (after projection) and less than 150 MB.
+    holds two float32 copies of them (after projection; three in float64 where float32 cannot tell
+    distances apart), the picks twice, and less than 150 MB.
 
     Parameters
     ----------
@@ -231,30 +296,22 @@ def k_center_greedy(
     if not 1 <= n_select <= n:
         raise ValueError(f"n_select={n_select} must be 1 to n_patches={n}")
     points = project(features, projection_dim, seed=seed, threads=threads)
-    picks = [int(np.random.default_rng([seed, 1]).integers(n))]
-    n_candidates = FEWEST_CANDIDATES
+    first = int(np.random.default_rng([seed, 1]).integers(n))
     with (
         chunk_map(threads) as run,
         progress_bar(n_select, "coreset", "pick", show=progress) as bar,
     ):
-        distances = _Distances(points, run)
-        fresh = picks
-        while len(picks) < n_select:
-            distances.update(fresh)
-            if distances.squared.max() < distances.smallest_sure:
-                distances.restart_in_float64(picks)
-            bar.update(len(fresh))
-            n_candidates = min(n_candidates, n)
-            # One more than the candidates: the best of those outside.
-            bounds, rows = torch.from_numpy(distances.squared).topk(min(n_candidates + 1, n))
-            outside = float(bounds[n_candidates]) if n_candidates < n else 0.0
-            least = max(outside, distances.smallest_sure, 0.0)
-            rows = np.sort(rows[:n_candidates].numpy())  # ties go to the lower row
-            between = distances.between(rows)
-            bounds = distances.squared[rows]
-            chosen = _pick_among(bounds, between, least, n_select - len(picks))
-            fresh = rows[chosen].tolist()
-            picks = picks + fresh
-            n_candidates = max(FEWEST_CANDIDATES, min(MOST_CANDIDATES, 2 * len(fresh)))
-        bar.update(len(fresh))
-    return np.array(picks, dtype=np.int64)
+        distances = _Distances(points, n_select, run)
+        distances.add(np.array([first]))
+        bar.update(1)
+        while len(distances.picks) < n_select:
+            rows, outside = distances.candidates()
+            if distances.bounds[rows].max() < distances.smallest_sure:
+                distances.restart_in_float64()
+                continue
+            least = max(outside, distances.smallest_sure)
+            rows = distances.refresh(rows, least)
+            if len(rows):
+                for picks in _pick_in_rounds(distances, rows, least, run):
+                    bar.update(len(picks))
+    return np.array(distances.picks, dtype=np.int64)

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from ad import coreset
 from ad.coreset import k_center_greedy, project, random_projection
 
 
@@ -46,6 +47,37 @@ def test_each_pick_is_the_farthest(name, share):
     picks = k_center_greedy(points, n_select, seed=7, progress=False)
     assert len(picks) == n_select
     assert len(set(picks.tolist())) == n_select
+    assert greedy_slack(points, picks) >= 1 - 1e-5
+
+
+@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("candidates", [7, 64])
+def test_each_pick_is_the_farthest_where_few_points_are_candidates(name, candidates, monkeypatch):
+    """Small sizes everywhere: bounds go stale, tiles shrink, rounds end early."""
+    monkeypatch.setattr(coreset, "FEWEST_CANDIDATES", candidates)
+    monkeypatch.setattr(coreset, "CANDIDATE_SHARE", 0.0)
+    monkeypatch.setattr(coreset, "BLOCK", 16)
+    monkeypatch.setattr(coreset, "TILE", 32)
+    points = cases()[name]
+    points = points if points.dtype == np.float16 else points.astype(np.float32)
+    n_select = len(points) // 4
+    picks = k_center_greedy(points, n_select, seed=7, progress=False)
+    assert len(set(picks.tolist())) == n_select
+    assert greedy_slack(points, picks) >= 1 - 1e-5
+
+
+def test_most_distances_are_never_measured(monkeypatch):
+    monkeypatch.setattr(coreset, "FEWEST_CANDIDATES", 1024)
+    points = np.random.default_rng(3).standard_normal((10_000, 12)).astype(np.float32)
+    measured = []
+    nearest = coreset._nearest
+    monkeypatch.setattr(
+        coreset,
+        "_nearest",
+        lambda left, right: (measured.append(len(left) * len(right)), nearest(left, right))[1],
+    )
+    picks = k_center_greedy(points, 600, seed=0, progress=False)
+    assert sum(measured) < 0.6 * len(points) * len(picks)
     assert greedy_slack(points, picks) >= 1 - 1e-5
 
 
