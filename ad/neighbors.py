@@ -11,6 +11,7 @@ from ad.parallel import chunk_map
 from ad.progress import progress_bar
 
 ROWS = 256  # alike query patches that a thread looks at together
+WHOLE_ROWS = 1024  # query patches that a thread measures against the whole bank at a time
 BLOCK_ROWS = 65536  # query patches that are put in order at a time; bounds memory
 GROUPS = 16  # bank columns share a minimum before the exact top-k looks at single ones
 PIVOTS = 64  # bank patches that queries are put in order by
@@ -40,35 +41,40 @@ class Neighbors:
     indices: np.ndarray
 
 
-def _group_minima(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the minima of strided groups of columns, and k columns with small values.
+def _best_groups(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Put columns into strided groups; return the groups' minima and the k best groups' columns.
 
-    The columns are the k smallest minima's, at most one a group: near the k smallest, and cheap.
+    The k smallest values of a row lie in the k groups with the smallest minima (or in the few last
+    columns, which are in no group); the minima cost one vectorised pass.
+
+    Returns
+    -------
+    minima : Tensor, shape (n, m // GROUPS)
+    columns : Tensor of int64, shape (n, k, GROUPS)
     """
     n, m = values.shape
     width = m // GROUPS
-    body = values[:, : width * GROUPS].view(n, GROUPS, width)
-    minima = body.amin(dim=1)  # (n, width)
-    groups = minima.topk(k, dim=1, largest=False, sorted=False).indices  # (n, k)
-    members = body.gather(2, groups[:, None, :].expand(n, GROUPS, k))
-    return minima, members.argmin(dim=1) * width + groups
+    minima = values[:, : width * GROUPS].view(n, GROUPS, width).amin(dim=1)
+    groups = minima.topk(k, dim=1, largest=False, sorted=False).indices
+    return minima, groups[:, :, None] + width * torch.arange(GROUPS)
+
+
+def _near_columns(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the groups' minima, and k columns with small values, one a group: near the k best."""
+    minima, columns = _best_groups(values, k)
+    members = values.gather(1, columns.flatten(1)).view(columns.shape)
+    return minima, columns.gather(2, members.argmin(dim=2, keepdim=True))[:, :, 0]
 
 
 def _smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k smallest of each row (n, m) and their columns, exactly.
-
-    A value among the k smallest lies in one of the k strided groups with the smallest minima, so
-    only those groups are searched; the minima cost one vectorised pass.
-    """
+    """Return the k smallest of each row (n, m), smallest first, and their columns."""
     n, m = values.shape
-    width = m // GROUPS
-    if width <= 4 * k:
+    if m // GROUPS <= 4 * k:
         return values.topk(k, dim=1, largest=False, sorted=True)
-    minima = values[:, : width * GROUPS].view(n, GROUPS, width).amin(dim=1)  # (n, width)
-    best = minima.topk(k, dim=1, largest=False, sorted=False).indices  # (n, k)
-    columns = (best[:, :, None] + width * torch.arange(GROUPS)).flatten(1)  # (n, k * GROUPS)
-    tail = torch.arange(width * GROUPS, m).expand(n, -1)
-    columns = torch.cat([columns, tail], dim=1).sort(dim=1).values  # ties go to the lower row
+    columns = _best_groups(values, k)[1].flatten(1)
+    if m % GROUPS:
+        rest = torch.arange(m - m % GROUPS, m)
+        columns = torch.cat([columns, rest.expand(n, -1)], dim=1)
     found, order = values.gather(1, columns).topk(k, dim=1, largest=False, sorted=True)
     return found, columns.gather(1, order)
 
@@ -115,40 +121,44 @@ class _Bank:
         rest = np.maximum(norms - np.square(inside).sum(axis=1), 0) + ROUNDING * norms
         return np.hstack([inside, np.sqrt(rest)[:, None]])
 
+    def centred(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return [q, 1], the left factor of the product, and |q|^2, around the bank's mean."""
+        block = np.ones((len(queries), queries.shape[1] + 1), dtype=np.float32)
+        np.subtract(queries, self.mean, out=block[:, :-1])
+        return block, _squared_norms(block[:, :-1], "query")
+
     def place(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give each query, centred, its nearest pivot and the distance: alike queries are near."""
-        short = self.shorten(queries, _squared_norms(queries, "query"))
-        ones = np.ones((len(short), 1), dtype=np.float32)
-        products = np.hstack([short, ones]) @ self.short_factors[:PIVOTS].T
-        return products.argmin(axis=1), products.min(axis=1)
+        """Give each query its nearest pivot and the distance to it: alike queries are near."""
+        block, norms = self.centred(queries)
+        short = np.hstack([self.shorten(block[:, :-1], norms), block[:, -1:]])
+        nearest, pivots = torch.from_numpy(short @ self.short_factors[:PIVOTS].T).min(dim=1)
+        return pivots.numpy(), nearest.numpy() + norms
 
     def search(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find the k nearest of a few alike queries, centred.
+        """Find the k nearest of a few alike queries.
 
         Returns float32 squares and columns, shape (n, k), and which queries were left out: one far
         from everything is within reach of much, and would widen the search of the others.
         """
-        norms = np.square(queries).sum(axis=1)
-        block = np.hstack([queries, np.ones((len(queries), 1), dtype=np.float32)])
-        short = np.hstack([self.shorten(queries, norms), block[:, -1:]])
+        block, norms = self.centred(queries)
+        short = np.hstack([self.shorten(block[:, :-1], norms), block[:, -1:]])
         bounds = torch.from_numpy(short @ self.short_factors.T)
-        minima, first = _group_minima(bounds, self.k)
-        products = np.matmul(self.factors[first.numpy()], block[:, :, None])[:, :, 0]
+        minima, near = _near_columns(bounds, self.k)
+        products = np.matmul(self.factors[near.numpy()], block[:, :, None])[:, :, 0]
         reach = products.max(axis=1, keepdims=True) + ROUNDING * (norms[:, None] + self.norms.max())
         reach = torch.from_numpy(reach.astype(np.float32))
         far = ((minima <= reach).sum(dim=1) > minima.shape[1] * FAR).numpy()
-        within = (bounds <= reach).numpy()
-        among = np.logical_or.reduce(within[~far], axis=0).nonzero()[0]
         found = np.empty((len(queries), self.k), dtype=np.float32)
         columns = np.empty((len(queries), self.k), dtype=np.int64)
         if not far.all():
+            reach[torch.from_numpy(far)] = -torch.inf  # reaches nothing
+            among = ((bounds - reach).amin(dim=0) <= 0).numpy().nonzero()[0]
             found[~far], columns[~far] = self.measure(block[~far], norms[~far], among)
         return found, columns, far
 
     def search_all(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the k nearest of a few queries, centred, with one product over the whole bank."""
-        block = np.hstack([queries, np.ones((len(queries), 1), dtype=np.float32)])
-        return self.measure(block, _squared_norms(queries, "query"), None)
+        """Find the k nearest of some queries with one product over the whole bank."""
+        return self.measure(*self.centred(queries), None)
 
     def measure(
         self, block: np.ndarray, norms: np.ndarray, among: np.ndarray | None
@@ -157,27 +167,30 @@ class _Bank:
         factors = self.factors if among is None else self.factors[among]
         # The query's own norm shifts a whole row, so it is added to the few found only.
         products = torch.from_numpy(block @ factors.T)
-        found, columns = _smallest(products, min(self.k + SPARE, len(factors)))
-        found, columns = found.numpy(), columns.numpy()
+        found, columns = (part.numpy() for part in _smallest(products, self.k))
         columns = columns if among is None else among[columns]
-        return _settled(found, columns, block[:, :-1], norms, self)
+        found = (found + norms[:, None]).clip(min=0)
+        cancelled = self.cancelled(found, columns, norms)
+        if len(cancelled):
+            most = min(self.k + SPARE, len(factors))
+            spare = products[torch.from_numpy(cancelled)].topk(most, dim=1, largest=False)
+            near = spare.indices.numpy()
+            near = near if among is None else among[near]
+            queries = block[cancelled, :-1]
+            found[cancelled], columns[cancelled] = self.measure_again(queries, near)
+        return found, columns
 
+    def cancelled(self, found: np.ndarray, columns: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        """Return the rows whose squares |q|^2 - 2 q.b + |b|^2 have lost too much in float32."""
+        scale = norms[:, None] + self.norms[columns]
+        return (found < CANCELLED * scale).any(axis=1).nonzero()[0]
 
-def _settled(
-    found: np.ndarray, columns: np.ndarray, queries: np.ndarray, norms: np.ndarray, bank: _Bank
-) -> tuple[np.ndarray, np.ndarray]:
-    """Add the queries' norms, measure again where that cancels, and keep the k nearest."""
-    found = (found + norms[:, None]).clip(min=0)
-    scale = norms[:, None] + bank.norms[columns]
-    cancelled = (found < CANCELLED * scale)[:, : bank.k].any(axis=1).nonzero()[0]
-    if len(cancelled):
-        near = columns[cancelled]
-        differences = queries[cancelled, None] - bank.points[near]  # (rows, candidates, dim)
-        found[cancelled] = np.square(differences, out=differences).sum(axis=2)
-        order = np.lexsort((columns, found))  # ties go to the lower row
-        found = np.take_along_axis(found, order, axis=1)
-        columns = np.take_along_axis(columns, order, axis=1)
-    return found[:, : bank.k], columns[:, : bank.k]
+    def measure_again(self, queries: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Take squares from the differences to the patches ``near``, and keep the k nearest."""
+        differences = queries[:, None] - self.points[near]  # (rows, candidates, dim)
+        found = np.square(differences, out=differences).sum(axis=2)
+        order = np.lexsort((near, found))[:, : self.k]  # ties go to the lower row
+        return np.take_along_axis(found, order, axis=1), np.take_along_axis(near, order, axis=1)
 
 
 def _principal_basis(points: np.ndarray, n_directions: int) -> np.ndarray:
@@ -236,50 +249,56 @@ def exact_neighbors(
         measure_all = ready.search_all if device == "cpu" else _search_on(ready, device)
 
         def chunk(rows: np.ndarray) -> np.ndarray:
-            squared[rows], indices[rows], far = ready.search(queries[rows] - ready.mean)
+            squared[rows], indices[rows], far = ready.search(queries[rows])
             return rows[far]
 
-        def whole_chunk(rows: np.ndarray) -> int:
-            squared[rows], indices[rows] = measure_all(queries[rows] - ready.mean)
-            return len(rows)
+        def whole_chunk(rows: np.ndarray | slice) -> int:
+            squared[rows], indices[rows] = measure_all(queries[rows])
+            return len(squared[rows])
 
+        if not (ready.bounded and device == "cpu"):
+            for count in run(whole_chunk, _slices(0, len(queries), WHOLE_ROWS)):
+                bar.update(count)
+            return Neighbors(squared, indices)
         for start in range(0, len(queries), BLOCK_ROWS):
-            rest = np.arange(start, min(start + BLOCK_ROWS, len(queries)))
-            if ready.bounded and device == "cpu":
-                alike, rest = _alike(queries, rest, ready, run), []
-                for rows, far in zip(alike, run(chunk, alike), strict=True):
-                    bar.update(len(rows) - len(far))
-                    rest.extend(far)
-            for count in run(whole_chunk, _chunks(np.array(rest, dtype=np.int64))):
+            alike = _alike(queries, start, min(start + BLOCK_ROWS, len(queries)), ready, run)
+            left_out = []
+            for rows, far in zip(alike, run(chunk, alike), strict=True):
+                bar.update(len(rows) - len(far))
+                left_out.extend(far)
+            rest = np.array(left_out, dtype=np.int64)
+            for count in run(whole_chunk, [rest[s] for s in _slices(0, len(rest), WHOLE_ROWS)]):
                 bar.update(count)
     return Neighbors(squared, indices)
 
 
-def _chunks(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+def _slices(start: int, stop: int, size: int) -> list[slice]:
+    return [slice(at, min(at + size, stop)) for at in range(start, stop, size)]
 
 
-def _alike(queries: np.ndarray, block: np.ndarray, bank: _Bank, run) -> list[np.ndarray]:
+def _alike(queries: np.ndarray, start: int, stop: int, bank: _Bank, run) -> list[np.ndarray]:
     """Split a block of queries into chunks of alike ones; the same on any number of threads."""
-
-    def place(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return bank.place(queries[rows[0] : rows[-1] + 1] - bank.mean)
-
-    pivots, distances = map(np.concatenate, zip(*run(place, _chunks(block)), strict=True))
-    return [np.sort(rows) for rows in _chunks(block[np.lexsort((distances, pivots))])]
+    placed = run(lambda rows: bank.place(queries[rows]), _slices(start, stop, WHOLE_ROWS))
+    pivots, distances = map(np.concatenate, zip(*placed, strict=True))
+    order = start + np.lexsort((distances, pivots))
+    return [np.sort(order[rows]) for rows in _slices(0, len(order), ROWS)]
 
 
 def _search_on(bank: _Bank, device: str):
     """Give a search that makes the whole product on a GPU."""
     factors = torch.from_numpy(bank.factors).to(device).T
+    most = min(bank.k + SPARE, len(bank.points))
 
     def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        norms = _squared_norms(queries, "query")
-        block = np.hstack([queries, np.ones((len(queries), 1), dtype=np.float32)])
+        block, norms = bank.centred(queries)
         products = torch.from_numpy(block).to(device) @ factors
-        most = min(bank.k + SPARE, len(bank.points))
-        found, columns = products.topk(most, dim=1, largest=False)
-        return _settled(found.cpu().numpy(), columns.cpu().numpy(), queries, norms, bank)
+        found, near = (part.cpu().numpy() for part in products.topk(most, dim=1, largest=False))
+        found, columns = (found[:, : bank.k] + norms[:, None]).clip(min=0), near[:, : bank.k].copy()
+        cancelled = bank.cancelled(found, columns, norms)
+        if len(cancelled):
+            again = bank.measure_again(block[cancelled, :-1], near[cancelled])
+            found[cancelled], columns[cancelled] = again
+        return found, columns
 
     return search
 
