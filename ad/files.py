@@ -108,7 +108,6 @@ def array_writer(
             with partial.open("r+b") as stream:
                 os.posix_fallocate(stream.fileno(), 0, partial.stat().st_size)
         try:
-            yield array
-            array.flush()
+            yield array  # not flushed: the system writes in its own time, and others see it now
         finally:
             array._mmap.close()  # Windows neither renames nor deletes a file that is mapped

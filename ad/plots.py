@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from sklearn.metrics import roc_curve
 
 # Okabe and Ito's palette: told apart with any colour vision, and the same in every figure.
 NORMAL_COLOUR = "#0072B2"
@@ -50,9 +49,10 @@ def fold_scores(
     ax.legend()
 
 
-def roc(ax: Axes, labels: np.ndarray, scores: np.ndarray, *, auroc: float) -> None:
+def roc(
+    ax: Axes, false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, *, auroc: float
+) -> None:
     """Draw the image-level ROC curve."""
-    false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores)
     ax.plot(
         false_positive_rate,
         true_positive_rate,

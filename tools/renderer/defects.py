@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-
 from renderer.geometry import round_corners
 from renderer.picture import Layers
 from renderer.scene import Chip, Lead, Scar, Scene, rotation_matrix, sample_lead

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from renderer.scene import Board, Camera, Case, Lead, rotation_matrix
 
 N_FACETS = 22  # around the case's rounding; normals are smoothed over them

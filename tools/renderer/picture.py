@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
 from renderer import shading
 from renderer.geometry import (
     BoardHit,

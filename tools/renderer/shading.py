@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
 from renderer.geometry import BoardHit, CaseHit, LeadHit, View, case_corners, round_corners
 from renderer.scene import Case, Lead, Light, Scar, Scene
 
