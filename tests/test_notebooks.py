@@ -4,11 +4,13 @@ import ast
 import json
 from pathlib import Path
 
+import dvc.api
 import pytest
 import yaml
 from dvc.repo import Repo
 
 from ad.params import SETTINGS, flatten, validate
+from tools.run_notebook import stage_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -49,6 +51,7 @@ def notebook_stages() -> list[tuple[str, dict, Path]]:
 
 
 STAGES = notebook_stages()
+PARAMETRIZED = {name for name, stage, _ in STAGES if stage.get("params")}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -138,3 +141,17 @@ def test_every_pipeline_parses_and_no_two_stages_write_the_same_file():
         repo.index.check_graph()  # raises on overlapping outputs, cycles and what cannot be read
         found = {Path(stage.path).relative_to(ROOT).as_posix() for stage in repo.index.stages}
     assert {pipeline.relative_to(ROOT).as_posix() for pipeline in PIPELINES} <= found
+
+
+def test_the_runner_reads_the_parameters_that_dvc_gives(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with Repo() as repo:
+        addresses = [s.addressing for s in repo.index.stages if "run_notebook" in str(s.cmd)]
+    assert {"evaluate", "studies/reconpatch/dvc.yaml:reconpatch_dimension@64"} <= set(addresses)
+    shown = [a for a in addresses if a.partition("@")[0].rpartition(":")[2] in PARAMETRIZED]
+    for address in {a.rpartition(":")[0]: a for a in shown}.values():  # one of each pipeline
+        given = flatten(dvc.api.params_show(stages=address))
+        assert stage_parameters(address, ["dimension=7"]) == {
+            **{key.replace(".", "_"): value for key, value in given.items()},
+            "dimension": 7,
+        }
