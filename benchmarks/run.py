@@ -94,7 +94,7 @@ def team_study() -> dict:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--quiet"],
+        [sys.executable, "-m", "dvc", "repro", "--quiet", "--no-run-cache"],
         cwd=folder,
         env={**os.environ, "PATH": path},
         check=True,
