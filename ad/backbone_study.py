@@ -80,7 +80,9 @@ def weights_files(name: str, folder: Path) -> list[Path]:
     return [folder / f"{stem}{suffix}" for stem in stems for suffix in (".safetensors", ".pth")]
 
 
-def find_weights(name: str, folder: Path, *, source: str) -> WeightsFound:
+def find_weights(
+    name: str, folder: Path, *, source: str, configured: str | None = None
+) -> WeightsFound:
     """Look for a network's weights in a folder, then in the hub if that is asked for.
 
     Parameters
@@ -90,8 +92,13 @@ def find_weights(name: str, folder: Path, *, source: str) -> WeightsFound:
     folder : path
     source : {"folder", "hub"}
         ``folder`` opens no connection.
+    configured : str, optional
+        The weights that the pipeline uses for this network; a file is looked at first.
     """
-    files = weights_files(name, folder)
+    files = [Path(configured)] if configured not in (None, "hub", "random") else []
+    files += weights_files(name, folder)
+    for suffix in (".safetensors", ".pth"):  # of another tag than timm's default
+        files += sorted(folder.glob(f"{name}.*{suffix}"))
     for path in files:
         if path.is_file():
             return WeightsFound(path.as_posix(), sha256_file(path), "")

@@ -177,7 +177,9 @@ SETTINGS: dict[str, Setting] = {
     "reconpatch.random_up_to": _integer(0, 100_000),
     "reconpatch.ensemble_dimension": _integer(1, 100_000),
     "thresholds.outer": _integer(2, 1000),
-    "thresholds.rate": _BELOW_HALF,
+    "thresholds.rate": Setting(
+        "a number above 0 and below 0.25", lambda value: _is_number(value) and 0 < value < 0.25
+    ),
     "thresholds.clusters": _integer(1, 1000),
     "thresholds.duplicate": _ABOVE_ZERO,
     "backbones.names": Setting("a list of different names of timm models", _names),

@@ -18,7 +18,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from PIL import Image
+from torch import nn
 
+from ad.backbone import resolve_layers
 from ad.metrics import image_auroc
 from ad.progress import progress_bar
 from ad.search_features import MapCache
@@ -38,14 +40,26 @@ class Choice:
     num_neighbors: int
     reweight: bool
 
-    def layer_list(self) -> list[str | int]:
-        """Return the layers as `ad.backbone.load_backbone` takes them."""
-        return [int(part) if part.isdigit() else part for part in self.layers.split("+")]
+    def layer_list(self) -> list[str]:
+        """Return the layers' names."""
+        return self.layers.split("+")
 
 
-def joined(layers: Sequence[str | int]) -> str:
-    """Write layers as one word: the value of a category."""
-    return "+".join(map(str, layers))
+def named_layers(model: nn.Module, layers: Sequence[str | int], *, setting: str) -> str:
+    """Write layers, by their names, as one word: the value of a category.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A timm network; stage numbers become the names that it has for them.
+    layers : sequence of str or int
+    setting : str
+        The parameter that lists them, for the message of an error.
+    """
+    try:
+        return "+".join(layer.name for layer in resolve_layers(model, layers))
+    except ValueError as error:
+        raise ValueError(str(error).replace("backbone.layers", setting)) from None
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ def conformal_p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarra
     return (1 + above) / (len(ordered) + 1)
 
 
+FEWEST_FOR_A_TAIL = 20  # scores; a quarter of them is what the tail's law is fitted to
+
+
 def pareto_threshold(scores: np.ndarray, rate: float, *, tail: float = 0.25) -> float:
     """Extrapolate the threshold of a false-alarm rate from a generalised Pareto tail.
 
@@ -60,10 +63,14 @@ def pareto_threshold(scores: np.ndarray, rate: float, *, tail: float = 0.25) -> 
     """
     _check_rate(rate)
     n = len(scores)
-    if n < 20 or rate >= tail:
-        raise ValueError(f"n_scores={n} must be at least 20, and rate={rate} below tail={tail}")
+    if n < FEWEST_FOR_A_TAIL or rate >= tail:
+        raise ValueError(
+            f"n_scores={n} must be at least {FEWEST_FOR_A_TAIL}, and rate={rate} below tail={tail}"
+        )
     start = float(np.quantile(scores, 1 - tail))
     excesses = scores[scores > start] - start
+    if not len(excesses):
+        return start  # the largest score is tied: there is no tail
     shape, _, scale = genpareto.fit(excesses, floc=0)
     return start + float(genpareto.isf(rate * n / len(excesses), shape, 0, scale))
 

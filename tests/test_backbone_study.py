@@ -57,13 +57,25 @@ def test_weights_are_found_in_the_order_stated(tmp_path: Path):
     nothing = study.find_weights("resnet10t", tmp_path, source="folder")
     assert (nothing.weights, nothing.sha256) == ("random", None)
     assert "resnet10t.safetensors" in nothing.missing
-    names = ["resnet10t.c3_in1k.safetensors", "embedded_resnet10t.pth", "resnet10t.pth"]
+    names = ["resnet10t.mine.safetensors", "resnet10t.c3_in1k.safetensors"]
+    names += ["embedded_resnet10t.pth", "resnet10t.pth"]
     for name in [*names, "resnet10t.safetensors"]:  # each is asked for before those before it
         (tmp_path / name).write_bytes(name.encode())
         found = study.find_weights("resnet10t", tmp_path, source="folder")
         assert found.weights == (tmp_path / name).as_posix()
         assert found.sha256 == sha256_file(tmp_path / name)
         assert found.missing == ""
+
+
+def test_the_pipelines_own_file_comes_first(tmp_path: Path):
+    for name in ("resnet10t.safetensors", "own.safetensors"):
+        (tmp_path / name).write_bytes(name.encode())
+    own = (tmp_path / "own.safetensors").as_posix()
+    found = study.find_weights("resnet10t", tmp_path, source="folder", configured=own)
+    assert found.weights == own
+    for word in (None, "hub", "random"):
+        found = study.find_weights("resnet10t", tmp_path, source="folder", configured=word)
+        assert found.weights == (tmp_path / "resnet10t.safetensors").as_posix()
 
 
 def test_another_networks_file_is_not_taken(tmp_path: Path):

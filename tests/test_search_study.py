@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from ad import search_study as study
+from ad.backbone_study import empty_model
 from ad.images import resize_and_crop
 
 DEFAULT = study.Choice(224, "layer2+layer3", 3, 0.01, 5, False)
@@ -121,9 +122,14 @@ def test_the_space_widens_to_the_default():
     assert set(wide.distributions()) == set(asdict(DEFAULT))
 
 
-def test_layers_survive_their_name():
-    for layers in (["layer2", "layer3"], [2, 3], ["features.denseblock2"]):
-        assert replace(DEFAULT, layers=study.joined(layers)).layer_list() == layers
+def test_layers_get_their_names():
+    model = empty_model("densenet121")
+    for layers in ([2, 3], ["features.denseblock3", "features.denseblock2"]):
+        word = study.named_layers(model, layers, setting="search.layers")
+        names = [stage["module"] for stage in model.feature_info[2:4]]
+        assert replace(DEFAULT, layers=word).layer_list() == names
+    with pytest.raises(ValueError, match=r"search\.layers: no layer 'layer2'; the network has"):
+        study.named_layers(model, ["layer2"], setting="search.layers")
 
 
 def test_one_neighbour_is_never_reweighted():

@@ -53,6 +53,11 @@ def test_p_values_and_threshold_agree():
         np.testing.assert_array_equal(flagged, conformal_p_values(calibration, new) <= rate)
 
 
+def test_pareto_threshold_of_a_tied_largest_score_is_that_score():
+    scores = np.concatenate([np.arange(20.0), np.full(10, 20.0)])
+    assert pareto_threshold(scores, 0.05) == 20.0
+
+
 def test_pareto_threshold_finds_the_tail_of_a_pareto_law():
     law = genpareto(0.1, scale=2)
     scores = law.rvs(size=20000, random_state=0)

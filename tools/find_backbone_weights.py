@@ -19,9 +19,13 @@ FOLDER = Path("artifacts/studies/backbone_weights")
 def main() -> None:
     """Look for the weights of every name in params.yaml."""
     try:
-        settings = read_params(Path("params.yaml"))["backbones"]
+        params = read_params(Path("params.yaml"))
+        settings, own = params["backbones"], params["backbone"]
         for name in settings["names"]:
-            found = find_weights(name, Path("weights"), source=settings["weights"])
+            configured = own["weights"] if name == own["name"] else None
+            found = find_weights(
+                name, Path("weights"), source=settings["weights"], configured=configured
+            )
             write_json(FOLDER / f"{name}.json", asdict(found))
             print(f"{name}: {found.missing or found.weights}")
     except (ValueError, OSError) as error:
