@@ -81,10 +81,11 @@ def methods_at(n_components: int | None, *, random_up_to: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted map and, where it was learnt, each epoch's loss."""
+    """A fitted map and, where it was learnt, each epoch's loss and how far it moved."""
 
     map: LinearMap
     losses: np.ndarray | None = None
+    movement: float | None = None
 
 
 def fit_map(
@@ -121,7 +122,7 @@ def fit_map(
         start = "random" if method.endswith("random start") else "pca"
         own = replace(settings, start=start)
         learnt = train(features, n_components, moments, seed=seed, settings=own, progress=False)
-        return Fit(learnt.map, learnt.losses)
+        return Fit(learnt.map, learnt.losses, learnt.movement)
     raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}")
 
 
@@ -175,6 +176,7 @@ def map_scores(
 
 def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
     """Return the chance that an anomalous score is above a normal one; ties count half."""
+    normal, anomalous = np.ravel(normal), np.ravel(anomalous)
     ranks = rankdata(np.concatenate([normal, anomalous]))
     above = ranks[len(normal) :].sum() - len(anomalous) * (len(anomalous) + 1) / 2
     return float(above / (len(normal) * len(anomalous)))
@@ -188,9 +190,9 @@ class Candidate:
     ----------
     method : str
     n_components : int
-    normal : array of float, shape (n_images,)
-        Held-out normal images.
-    synthetic : array of float, shape (n_images, n_kinds)
+    normal : array of float, shape (n_draws, n_images)
+        Held-out normal images, scored against several draws of the coreset.
+    synthetic : array of float, shape (n_draws, n_images, n_kinds)
         The same images with synthetic anomalies pasted in.
     """
 
@@ -201,17 +203,25 @@ class Candidate:
 
     @property
     def quality(self) -> float:
-        """AUROC of the synthetic anomalies of all kinds against the normals."""
-        return auroc(self.normal, self.synthetic.ravel())
+        """AUROC of the synthetic anomalies of all kinds against the normals, over the draws."""
+        everything = np.arange(self.normal.shape[1])
+        return self.quality_of(range(len(self.normal)), everything)
+
+    def quality_of(self, draws: Sequence[int], images: np.ndarray) -> float:
+        """Return the mean AUROC of some draws, on some images."""
+        return float(
+            np.mean([auroc(self.normal[d, images], self.synthetic[d, images]) for d in draws])
+        )
 
 
 def candidates_of(rows: Sequence[Sequence[object]]) -> list[Candidate]:
-    """Gather rows of (method, dimensions, image, normal score, score of each kind), in order."""
-    groups: dict[tuple[str, int], list[list[float]]] = {}
-    for method, dimensions, _, *scores in rows:
-        groups.setdefault((str(method), int(dimensions)), []).append([float(s) for s in scores])
-    tables = {key: np.array(own) for key, own in groups.items()}
-    return [Candidate(*key, own[:, 0], own[:, 1:]) for key, own in tables.items()]
+    """Gather rows of (method, dimensions, draw, image, normal score, each kind's), in order."""
+    groups: dict[tuple[str, int], dict[int, list[list[float]]]] = {}
+    for method, dimensions, draw, _, *scores in rows:
+        own = groups.setdefault((str(method), int(dimensions)), {})
+        own.setdefault(int(draw), []).append([float(s) for s in scores])
+    tables = {key: np.array(list(own.values())) for key, own in groups.items()}
+    return [Candidate(*key, own[:, :, 0], own[:, :, 1:]) for key, own in tables.items()]
 
 
 def choose(
@@ -220,8 +230,9 @@ def choose(
     """Choose a reduction by synthetic anomalies alone: no label, no test image.
 
     The best is found by AUROC.  Those that are worse by less than one standard error of the
-    paired difference (images drawn anew, each with its anomalies) cannot be told from it; of them
-    the simplest in the order of `METHODS` is taken, then the one with fewer dimensions.
+    paired difference (images drawn anew, each with its anomalies, and the coreset's draws)
+    cannot be told from it; of them the simplest in the order of `METHODS` is taken, then the one
+    with fewer dimensions.
 
     Returns
     -------
@@ -233,11 +244,15 @@ def choose(
     """
     best = max(candidates, key=lambda c: c.quality)
     generator = np.random.default_rng(seed)
-    draws = generator.integers(0, len(best.normal), (repeats, len(best.normal)))
-    reference = np.array([auroc(best.normal[d], best.synthetic[d].ravel()) for d in draws])
+    n_draws, n_images = best.normal.shape
+    resamples = [
+        (generator.integers(0, n_draws, n_draws), generator.integers(0, n_images, n_images))
+        for _ in range(repeats)
+    ]
+    reference = np.array([best.quality_of(*resample) for resample in resamples])
     rows, alike = [], []
     for candidate in candidates:
-        own = np.array([auroc(candidate.normal[d], candidate.synthetic[d].ravel()) for d in draws])
+        own = np.array([candidate.quality_of(*resample) for resample in resamples])
         error = float(np.std(reference - own, ddof=1))
         difference = best.quality - candidate.quality
         if difference <= error:
@@ -258,7 +273,9 @@ def choose(
 
 
 def wins(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
-    """Return the mean difference of two methods over seeds, and its standard error."""
-    first, second = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
-    error = np.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
-    return float(first.mean() - second.mean()), float(error)
+    """Return the mean difference of two methods over the same seeds, and its standard error.
+
+    Paired: a seed draws the same first centre and the same projection for both.
+    """
+    differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
+    return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))

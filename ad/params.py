@@ -170,10 +170,24 @@ SETTINGS: dict[str, Setting] = {
     "gap.permutations": _integer(100, 1_000_000),
     "reconpatch.dimensions": Setting("a list of different integers of at least 1", _dimensions),
     "reconpatch.seeds": _integer(2, 100),
+    "reconpatch.draws": _integer(1, 100),
     "reconpatch.learning_rate": _ABOVE_ZERO,
     "reconpatch.random_learning_rate": _ABOVE_ZERO,
     "reconpatch.epochs": _integer(1, 100_000),
+    "reconpatch.weight_decay": Setting(
+        "a number of at least 0", lambda value: _is_number(value) and value >= 0
+    ),
+    "reconpatch.neighbors": _integer(2, 10_000),
+    "reconpatch.alpha": Setting(
+        "a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1
+    ),
+    "reconpatch.sigma": _ABOVE_ZERO,
+    "reconpatch.margin": _ABOVE_ZERO,
+    "reconpatch.momentum": Setting(
+        "a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1
+    ),
     "reconpatch.patches_per_image": _integer(1, 100_000),
+    "reconpatch.batch_patches": _integer(4, 100_000),
     "reconpatch.random_up_to": _integer(0, 100_000),
     "reconpatch.ensemble_dimension": _integer(1, 100_000),
     "thresholds.outer": _integer(2, 1000),

@@ -34,7 +34,7 @@ class Settings:
     neighbors: int = 5  # k of the contextual similarity, the patch itself included; public
     alpha: float = 0.5  # weight of the pairwise similarity; paper
     sigma: float = 1.0  # bandwidth, in mean squared distances of the start; 1 in public
-    margin: float = 1.0  # m, in mean distances of the batch; public, as the paper's
+    margin: float = 1.0  # m, in mean distances of the batch; public
     momentum: float = 0.9  # gamma of the moving averages; public
     learning_rate: float = 1e-6  # ours, for "pca"; 1e-5 in the paper, from a random start
     weight_decay: float = 1e-2  # paper
@@ -179,10 +179,13 @@ class Trained:
         f, for raw features.
     losses : array of float32, shape (epochs,)
         Mean loss of each epoch.
+    movement : float
+        ``||f - f at the start|| / ||f at the start||`` (Frobenius): how much was learnt at all.
     """
 
     map: LinearMap
     losses: np.ndarray
+    movement: float
 
 
 def train(
@@ -234,7 +237,7 @@ def train(
     mean = torch.from_numpy(moments.mean.astype(np.float32))
     # In these units the start's mean squared distance is 1, whatever network made the features.
     scale = 1.0 / math.sqrt(_spread(moments, f))
-    f_average, g_average = f.clone(), g.clone()
+    f_start, f_average, g_average = f.clone(), f.clone(), g.clone()
     f.requires_grad_()
     g.requires_grad_()
     optimizer = AdamP([f, g], lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -276,7 +279,9 @@ def train(
             f"the loss became {losses[~np.isfinite(losses)][0]}; lower learning_rate"
             f"={settings.learning_rate}"
         )
-    return Trained(LinearMap(f.detach().numpy(), mean.numpy()), losses)
+    f = f.detach()
+    movement = float((f - f_start).norm() / f_start.norm())
+    return Trained(LinearMap(f.numpy(), mean.numpy()), losses, movement)
 
 
 def _spread(moments: Moments, f: Tensor) -> float:

@@ -90,8 +90,14 @@ def test_the_identity_map_scores_as_patchcore_by_brute_force():
 
 def candidate(method: str, gap: float, n_components: int = 8, seed: int = 0) -> Candidate:
     generator = np.random.default_rng(seed)
-    normal = generator.normal(0, 1, 40)
-    return Candidate(method, n_components, normal, normal[:, None] + gap + np.zeros((40, 2)))
+    normal = generator.normal(0, 1, (3, 40))
+    return Candidate(method, n_components, normal, normal[..., None] + gap + np.zeros((3, 40, 2)))
+
+
+def test_quality_is_the_mean_over_draws():
+    normal = np.array([[0.0, 1.0], [0.0, 3.0]])
+    synthetic = np.array([[[2.0], [2.0]], [[2.0], [2.0]]])
+    assert Candidate("PCA", 2, normal, synthetic).quality == pytest.approx((1.0 + 0.5) / 2)
 
 
 def test_the_clear_winner_is_chosen():
@@ -103,14 +109,17 @@ def test_the_clear_winner_is_chosen():
 
 def test_candidates_are_gathered_from_rows_of_text():
     rows = [
-        ["PCA", "4", "0", "1.5", "2.5", "3.5"],
-        ["PCA", "4", "7", "0.5", "9", "8"],
-        ["PCA", "2", "0", "1", "2", "3"],
+        ["PCA", "4", "0", "0", "1.5", "2.5", "3.5"],
+        ["PCA", "4", "0", "7", "0.5", "9", "8"],
+        ["PCA", "4", "1", "0", "1", "1", "1"],
+        ["PCA", "4", "1", "7", "2", "2", "2"],
+        ["PCA", "2", "0", "0", "1", "2", "3"],
     ]
     first, second = candidates_of(rows)
     assert (first.method, first.n_components, second.n_components) == ("PCA", 4, 2)
-    np.testing.assert_array_equal(first.normal, [1.5, 0.5])
-    np.testing.assert_array_equal(first.synthetic, [[2.5, 3.5], [9, 8]])
+    np.testing.assert_array_equal(first.normal, [[1.5, 0.5], [1, 2]])
+    np.testing.assert_array_equal(first.synthetic[0], [[2.5, 3.5], [9, 8]])
+    assert second.synthetic.shape == (1, 1, 2)
     assert candidates_of([]) == []
 
 
@@ -128,6 +137,7 @@ def test_difference_over_seeds_by_hand():
     difference, error = wins([3.0, 5.0], [1.0, 1.0])
     assert difference == 3.0
     assert error == pytest.approx(1.0)
+    assert wins([3.0, 5.0], [2.0, 4.0]) == (1.0, 0.0)  # seeds that move both alike
 
 
 def test_bad_arguments(one_line):
