@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ad import coreset as coreset_module
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy, project
 from ad.dataset import of_split, scan
@@ -72,8 +73,26 @@ def coreset(patches: np.ndarray, threads: int) -> dict:
         ),
         "textbook": best_of(lambda: textbook_coreset(points, n_select, seed=SEED), 1),
         "product": product(points, points[picks]),
+        "measured": measured_share(points, n_select, threads),
         "pruning": [pruning(points, picks, at) for at in (400, 1600, n_select - 200)],
     }
+
+
+def measured_share(points: np.ndarray, n_select: int, threads: int) -> float:
+    """Return the share of all pairs of a point and a pick whose distance is measured at all."""
+    counts = []
+    nearest = coreset_module._nearest
+
+    def counting(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        counts.append(len(left) * len(right))
+        return nearest(left, right)
+
+    coreset_module._nearest = counting
+    try:
+        k_center_greedy(points, n_select, seed=SEED, threads=threads, progress=False)
+    finally:
+        coreset_module._nearest = nearest
+    return sum(counts) / (len(points) * n_select)
 
 
 def pruning(points: np.ndarray, picks: np.ndarray, at: int) -> dict:

@@ -42,6 +42,12 @@ def test_pruning_counts_the_pairs_that_the_triangle_inequality_leaves():
     assert found["points_needed"] <= found["blocks_needed"] <= 1
 
 
+def test_most_pairs_of_a_selection_need_no_measuring():
+    points = np.random.default_rng(4).standard_normal((20_000, 6)).astype(np.float32)
+    assert 0 < parts.measured_share(points, 1000, 1) < 0.8
+    assert parts.measured_share(points[:500], 1, 1) <= 1
+
+
 def results() -> dict:
     return {
         "environment": {"threads": 2, "cpu": "a CPU"},
