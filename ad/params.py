@@ -190,6 +190,7 @@ SETTINGS: dict[str, Setting] = {
     "reconpatch.batch_patches": _integer(4, 100_000),
     "reconpatch.random_up_to": _integer(0, 100_000),
     "reconpatch.ensemble_dimension": _integer(1, 100_000),
+    "reconpatch.ensemble_backbones": Setting("a list of different names of timm models", _names),
     "thresholds.outer": _integer(2, 1000),
     "thresholds.rate": Setting(
         "a number above 0 and below 0.25", lambda value: _is_number(value) and 0 < value < 0.25
