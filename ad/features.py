@@ -14,6 +14,7 @@ from ad.files import array_writer
 from ad.images import network_input
 from ad.parallel import chunk_map
 from ad.progress import progress_bar
+from ad.winograd import WinogradConv2d, use_winograd
 
 GIGABYTE = 1e9
 PROCESS_BYTES = 0.7e9  # Python, PyTorch and timm, measured after their import on Linux
@@ -136,17 +137,24 @@ def plan_extraction(
 ) -> ExtractionPlan:
     """Measure one image's maps and choose how many images fit the memory at a time.
 
+    On a CPU the network's convolutions are first replaced by faster ones
+    (`ad.winograd.use_winograd`), which are measured; a CUDA library brings its own.
+
     Raises
     ------
     MemoryError
         When not even one image a thread fits ``memory_gb``; the message says what would.
     """
-    largest = 0
+    if device == "cpu":
+        use_winograd(backbone.model, keep=[layer.name for layer in backbone.layers])
+    largest = workspace = 0
 
-    def weigh(_module: nn.Module, inputs: tuple, output: object) -> None:
-        nonlocal largest
+    def weigh(module: nn.Module, inputs: tuple, output: object) -> None:
+        nonlocal largest, workspace
         tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
         largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
+        if isinstance(module, WinogradConv2d):
+            workspace = max(workspace, module.workspace_bytes(inputs[0].shape))
 
     leaves = [module for module in backbone.model.modules() if not any(module.children())]
     handles = [module.register_forward_hook(weigh) for module in leaves]
@@ -159,9 +167,11 @@ def plan_extraction(
     channels = [m.shape[1] for m in maps]
     feature_dim = settings.feature_dim(channels)
     pooled = grid[0] * grid[1] * (sum(map(settings.layer_dim, channels)) + feature_dim)
-    # Factor 3: a residual block keeps its input beside a layer's input and output, with workspace.
-    bytes_per_image = 3 * largest + 4 * (2 * unfolded + 2 * pooled)
-    weights = sum(p.numel() * p.element_size() for p in backbone.model.parameters())
+    # Factor 3: a residual block keeps its input beside a layer's input and output, with the
+    # workspace of a library's layers.
+    bytes_per_image = 3 * largest + workspace + 4 * (2 * unfolded + 2 * pooled)
+    held = (*backbone.model.parameters(), *backbone.model.buffers())
+    weights = sum(t.numel() * t.element_size() for t in held)
     fixed = int(PROCESS_BYTES + 2 * weights)
     workers = threads if device == "cpu" else 1
     fitting = int((memory_gb * GIGABYTE - fixed) / (bytes_per_image * workers))
