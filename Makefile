@@ -19,8 +19,8 @@ repro: inputs
 	@$(PY) -m tools.show_result
 
 studies: inputs
-	@echo "On two cores: make repro 1 minute, gap 8, reconpatch 13, thresholds 1, backbones 2,"
-	@echo "augmentation 4, search 3: about half an hour in all. One alone: make $(firstword $(STUDIES))"
+	@echo "On two cores: make repro 1 minute, gap 8, reconpatch 22, thresholds 1, backbones 2,"
+	@echo "augmentation 4, search 3: about 40 minutes in all. One alone: make $(firstword $(STUDIES))"
 	dvc repro
 	@for study in $(STUDIES); do dvc repro studies/$$study/dvc.yaml || exit 1; done
 
