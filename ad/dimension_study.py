@@ -23,8 +23,15 @@ METHODS = (
 )
 WHITENING = {"PCA": 0.0, "PCA, half whitened": 0.5, "PCA, whitened": 1.0}
 
-
 RANDOM = ("projection", "ReConPatch", "ReConPatch, random start")  # fitted anew for every seed
+
+
+def start_name(whitening: float | None) -> str:
+    """Name the linear map that a training started from; ``None`` is the random start."""
+    if whitening is None:
+        return "projection"
+    names = {amount: name for name, amount in WHITENING.items()}
+    return names.get(whitening, f"PCA, whitening {whitening:g}")
 
 
 def own_dimension(asked: int, listed: Sequence[int], dim: int) -> int | None:
@@ -132,7 +139,6 @@ def map_scores(
     queries: np.ndarray,
     *,
     ratio: float,
-    projection_dim: int | None,
     num_neighbors: int,
     squared: bool,
     seed: int,
@@ -140,16 +146,19 @@ def map_scores(
 ) -> np.ndarray:
     """Select a coreset in the mapped space and score images against it, as PatchCore does.
 
+    The selection sees the whole mapped space: another random projection for every map would be a
+    second reduction behind the one that is compared.
+
     Parameters
     ----------
     linear_map : LinearMap
     normals : array of float32, shape (n_normals, h, w, dim)
         Images of the bank.
     queries : array of float32, shape (n_queries, h, w, dim)
-    ratio, projection_dim, num_neighbors, squared
+    ratio, num_neighbors, squared
         Of coreset and scores.
     seed : int
-        Of the coreset.
+        Of the coreset's first centre.
 
     Returns
     -------
@@ -160,7 +169,6 @@ def map_scores(
         patches,
         max(num_neighbors, round(ratio * len(patches))),
         seed=seed,
-        projection_dim=projection_dim,
         threads=threads,
         progress=False,
     )
@@ -212,6 +220,76 @@ class Candidate:
         return float(
             np.mean([auroc(self.normal[d, images], self.synthetic[d, images]) for d in draws])
         )
+
+
+def measure_candidate(
+    method: str,
+    linear_map: LinearMap,
+    normals: np.ndarray,
+    held_out: np.ndarray,
+    synthetic: np.ndarray,
+    *,
+    draws: Sequence[int],
+    ratio: float,
+    num_neighbors: int,
+    squared: bool,
+    threads: int | None = None,
+) -> Candidate:
+    """Score held-out normals and their synthetic anomalies in a map's space.
+
+    Parameters
+    ----------
+    method : str
+        The candidate's name.
+    linear_map : LinearMap
+        Fitted on ``normals`` or fewer.
+    normals : array of float32, shape (n_normals, h, w, dim)
+        Images of the bank.
+    held_out : array of float32, shape (n_images, h, w, dim)
+    synthetic : array of float32, shape (n_images * n_kinds, h, w, dim)
+        All kinds of the first image, then of the second, and so on.
+    draws : sequence of int
+        Seeds of the coresets.
+    ratio, num_neighbors, squared
+        Of coreset and scores.
+    """
+    queries = np.concatenate([held_out, synthetic])
+    scores = np.stack(
+        [
+            map_scores(
+                linear_map,
+                normals,
+                queries,
+                ratio=ratio,
+                num_neighbors=num_neighbors,
+                squared=squared,
+                seed=seed,
+                threads=threads,
+            )
+            for seed in draws
+        ]
+    )
+    n_images = len(held_out)
+    pasted = scores[:, n_images:].reshape(len(draws), n_images, -1)
+    return Candidate(method, linear_map.matrix.shape[1], scores[:, :n_images], pasted)
+
+
+def choose_whitening(candidates: Sequence[Candidate], *, seed: int) -> float:
+    """Choose how far to whiten the principal components that ReConPatch starts from.
+
+    Training with a small rate stays near its start, so the start is chosen as a map of its own
+    would be, by synthetic anomalies alone (see `choose`): the least whitened of those that cannot
+    be told from the best.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        Those named in `WHITENING`, in one dimension; others are passed over.
+    """
+    own = [candidate for candidate in candidates if candidate.method in WHITENING]
+    if not own:
+        raise ValueError(f"none of the candidates is one of {', '.join(WHITENING)}")
+    return WHITENING[choose(own, seed=seed)[0].method]
 
 
 def candidates_of(rows: Sequence[Sequence[object]]) -> list[Candidate]:
@@ -275,7 +353,7 @@ def choose(
 def wins(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
     """Return the mean difference of two methods over the same seeds, and its standard error.
 
-    Paired: a seed draws the same first centre and the same projection for both.
+    Paired: a seed draws the same first centres for both.
     """
     differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
     return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))

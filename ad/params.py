@@ -171,6 +171,10 @@ SETTINGS: dict[str, Setting] = {
     "reconpatch.dimensions": Setting("a list of different integers of at least 1", _dimensions),
     "reconpatch.seeds": _integer(2, 100),
     "reconpatch.draws": _integer(1, 100),
+    "reconpatch.whitening": Setting(
+        "a number from 0 to 1, or null (chosen by synthetic anomalies)",
+        lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
+    ),
     "reconpatch.learning_rate": _ABOVE_ZERO,
     "reconpatch.random_learning_rate": _ABOVE_ZERO,
     "reconpatch.epochs": _integer(1, 100_000),

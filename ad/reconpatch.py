@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ad.determinism import one_thread_per_operation
 from ad.progress import progress_bar
-from ad.reduction import LinearMap, Moments
+from ad.reduction import LinearMap, Moments, pca_map
 
 SMALLEST_SQUARE = 1e-12  # the root's slope is unbounded at 0; below this the gradient is zero
 
@@ -41,16 +41,17 @@ class Settings:
     epochs: int = 120  # paper; each ends nearer to a zero rate (cosine annealing)
     patches_per_image: int = 32  # fresh ones each epoch; ours: all 784 take 24 times as long
     batch_patches: int = 512  # ours: similarities cost its square, neighbourhoods need its size
-    start: str = "pca"  # "pca" (in all dimensions: the identity), or "random" as in the paper
+    start: str = "pca"  # ours: principal components; or "random" as in the paper
+    whitening: float = 0.0  # of the start "pca", 0 to 1; ours
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         if self.start not in ("pca", "random"):
             raise ValueError(f"start={self.start!r} must be 'pca' or 'random'")
-        if not 0 <= self.alpha <= 1 or not 0 <= self.momentum < 1:
-            raise ValueError(
-                f"alpha={self.alpha} must be 0 to 1 and momentum={self.momentum} 0 to below 1"
-            )
+        if not 0 <= self.alpha <= 1 or not 0 <= self.whitening <= 1:
+            raise ValueError(f"alpha={self.alpha} and whitening={self.whitening} must be 0 to 1")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum} must be 0 to below 1")
         if min(self.sigma, self.margin, self.learning_rate) <= 0:
             raise ValueError(
                 f"sigma={self.sigma}, margin={self.margin} and "
@@ -155,10 +156,11 @@ def _start(
     """Return f (dim, n_components) and g (n_components, projection_dim) before training."""
     dim = len(moments.mean)
     projection_dim = settings.projection_dim or n_components
-    if settings.start == "pca" and n_components == dim:
+    if settings.start == "pca" and n_components == dim and settings.whitening == 0:
         f = torch.eye(dim)  # as good a basis: nothing is left out, and distances are the features'
     elif settings.start == "pca":
-        f = torch.from_numpy(moments.eigenvectors[:, :n_components].astype(np.float32))
+        f = torch.from_numpy(pca_map(moments, n_components, whitening=settings.whitening).matrix)
+        f *= math.sqrt(n_components) / f.norm()  # the rate means the same at every whitening
     else:
         f = torch.randn(dim, n_components, generator=generator) / math.sqrt(n_components)
     if settings.start == "pca" and projection_dim == n_components:

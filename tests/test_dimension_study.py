@@ -11,11 +11,14 @@ from ad.dimension_study import (
     auroc,
     candidates_of,
     choose,
+    choose_whitening,
     fit_map,
     layer_parts,
     map_scores,
+    measure_candidate,
     methods_at,
     own_dimension,
+    start_name,
     wins,
 )
 from ad.reconpatch import Settings
@@ -81,11 +84,40 @@ def test_the_identity_map_scores_as_patchcore_by_brute_force():
     identity = LinearMap(np.eye(12, dtype=np.float32), np.zeros(12, dtype=np.float32))
     found = map_scores(
         identity, bank, queries,
-        ratio=1.0, projection_dim=None, num_neighbors=3, squared=True, seed=0,
+        ratio=1.0, num_neighbors=3, squared=True, seed=0,
     )  # fmt: skip
     points, rows = bank.reshape(-1, 12).astype(float), queries.reshape(-1, 12).astype(float)
     squares = np.sort(((rows[:, None] - points) ** 2).sum(axis=2), axis=1)[:, :3].mean(axis=1)
     np.testing.assert_allclose(found, squares.reshape(4, -1).max(axis=1), rtol=1e-4)
+
+
+def test_all_dimensions_of_pca_score_as_the_features_do():
+    bank, queries = images(6, 1), images(4, 2)
+    moments = patch_moments(bank.reshape(-1, 12))
+    options = {"ratio": 0.2, "num_neighbors": 3, "squared": True, "seed": 5}
+    own, turned = (
+        map_scores(
+            fit_map(method, 12, bank, moments, seed=0, settings=FAST).map, bank, queries, **options
+        )
+        for method in ("pooling", "PCA")
+    )
+    np.testing.assert_allclose(own, turned, rtol=1e-4)  # a rotation changes no distance
+
+
+def test_a_candidate_is_scored_image_by_image_against_every_draw():
+    bank, held_out, pasted = images(6, 1), images(2, 2), images(6, 3)
+    identity = LinearMap(np.eye(12, dtype=np.float32), np.zeros(12, dtype=np.float32))
+    options = {"ratio": 0.1, "num_neighbors": 2, "squared": True}
+    own = measure_candidate("pooling", identity, bank, held_out, pasted, draws=[4, 9], **options)
+    assert (own.method, own.n_components) == ("pooling", 12)
+    assert own.normal.shape == (2, 2)
+    assert own.synthetic.shape == (2, 2, 3)
+    # A query's score does not depend on the others; image 1's three kinds are rows 3 to 5.
+    alone = map_scores(identity, bank, pasted[3:], seed=9, **options)
+    np.testing.assert_allclose(own.synthetic[1, 1], alone, rtol=1e-5)
+    np.testing.assert_allclose(
+        own.normal[0], map_scores(identity, bank, held_out, seed=4, **options), rtol=1e-5
+    )
 
 
 def candidate(method: str, gap: float, n_components: int = 8, seed: int = 0) -> Candidate:
@@ -131,6 +163,21 @@ def test_equals_give_way_to_the_simplest_and_smallest():
     ]
     chosen, _ = choose(several, seed=0)
     assert (chosen.method, chosen.n_components) == ("PCA", 4)
+
+
+def test_the_start_is_the_least_whitened_of_equals_and_the_winner_where_one_is_clear():
+    plain, half, full = (candidate(m, 1.0) for m in ("PCA", "PCA, half whitened", "PCA, whitened"))
+    assert choose_whitening([full, half, plain, candidate("ReConPatch", 9.0)], seed=0) == 0.0
+    clear = candidate("PCA, half whitened", 3.0)
+    assert choose_whitening([plain, clear, full], seed=0) == 0.5
+    with pytest.raises(ValueError, match="none of the candidates"):
+        choose_whitening([candidate("pooling", 1.0)], seed=0)
+
+
+def test_starts_are_named_as_the_maps_are():
+    named = [start_name(amount) for amount in (None, 0.0, 0.5, 1.0, 0.3)]
+    assert named[:4] == ["projection", "PCA", "PCA, half whitened", "PCA, whitened"]
+    assert named[4] == "PCA, whitening 0.3"
 
 
 def test_difference_over_seeds_by_hand():

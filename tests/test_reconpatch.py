@@ -170,6 +170,17 @@ def test_training_starts_at_pca_and_moves_by_the_rate():
     np.testing.assert_allclose(whole.map.matrix, np.eye(16), atol=1e-6)
 
 
+@pytest.mark.parametrize("n_components", [4, 16])
+def test_a_whitened_start_keeps_pca_s_directions_and_plain_pca_s_size(n_components):
+    features = training_set()
+    moments = patch_moments(features.reshape(-1, 16))
+    settings = replace(SMALL, learning_rate=1e-9, whitening=0.5)
+    found = train(features, n_components, moments, seed=0, settings=settings, progress=False)
+    matrix = pca_map(moments, n_components, whitening=0.5).matrix
+    expected = matrix * np.sqrt(n_components) / np.linalg.norm(matrix)
+    np.testing.assert_allclose(found.map.matrix, expected, atol=1e-6)
+
+
 def test_training_lowers_the_loss_where_the_labels_stand_still():
     features = training_set()
     moments = patch_moments(features.reshape(-1, 16))
@@ -200,6 +211,7 @@ def test_bad_settings(one_line):
     for wrong, words in (
         ({"start": "zeros"}, "start='zeros'"),
         ({"alpha": 1.5}, "alpha=1.5"),
+        ({"whitening": 1.5}, "whitening=1.5"),
         ({"sigma": 0.0}, "sigma=0.0"),
         ({"neighbors": 1}, "neighbors=1"),
     ):
