@@ -78,6 +78,16 @@ KINDS: dict[str, Change] = {
     "crop": crop,
 }
 TOGETHER = "all together"
+CONTROL = "resampling"
+
+
+def resample(image: np.ndarray) -> np.ndarray:
+    """Shift by half a pixel to the right and down: the blur of interpolation and nothing else."""
+    height, width = image.shape[:2]
+    shift = np.float32([[1, 0, 0.5], [0, 1, 0.5]])
+    return cv2.warpAffine(
+        image, shift, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
 
 
 def together(image: np.ndarray, limits: Limits, draw: np.random.Generator) -> np.ndarray:
@@ -96,7 +106,7 @@ def change(image: np.ndarray, kind: str, limits: Limits, *, seed: int, number: i
     ----------
     image : array of uint8, shape (height, width, 3)
     kind : str
-        One of `KINDS`, or `TOGETHER`.
+        One of `KINDS`, `TOGETHER`, or `CONTROL`.
     limits : Limits
     seed : int
     number : int
@@ -111,7 +121,7 @@ def change(image: np.ndarray, kind: str, limits: Limits, *, seed: int, number: i
     ValueError
         For an unknown kind or pixels of another form.
     """
-    names = [*KINDS, TOGETHER]
+    names = [*KINDS, TOGETHER, CONTROL]
     if kind not in names:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(names)}")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -119,5 +129,7 @@ def change(image: np.ndarray, kind: str, limits: Limits, *, seed: int, number: i
             f"image has shape {image.shape} and type {image.dtype}; "
             f"expected (height, width, 3) of uint8"
         )
+    if kind == CONTROL:
+        return resample(image)
     draw = np.random.default_rng([seed, number, names.index(kind)])
     return KINDS.get(kind, together)(image, limits, draw)

@@ -282,3 +282,39 @@ def synthetic_aurocs(normal: np.ndarray, synthetic: Mapping[str, np.ndarray]) ->
         kind: image_auroc(np.repeat([0, 1], [len(normal), len(own)]), np.concatenate([normal, own]))
         for kind, own in synthetic.items()
     }
+
+
+def differences_to_best(
+    normal: np.ndarray, synthetic: np.ndarray, *, seed: int, repeats: int = 500
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say how far each trial lies below the best one, and how well that is known.
+
+    Held-out images are drawn again, each with its synthetic anomalies, the same ones for every
+    trial.  The best of many is best by luck too, and no resampling of images shows that part.
+
+    Parameters
+    ----------
+    normal : array of float, shape (n_trials, n_images)
+        Scores of held-out normals.
+    synthetic : array of float, shape (n_trials, n_kinds, n_images)
+        Scores of the same images with anomalies of each kind.
+
+    Returns
+    -------
+    differences, errors : arrays of float, shape (n_trials,)
+        Objective of the best minus the trial's own, and the standard error of that; 0 for the best.
+    """
+    n_images = normal.shape[1]
+
+    def objectives(images: np.ndarray) -> np.ndarray:
+        # Mean AUROC of the kinds: an anomalous score above a normal one counts 1, an equal one 1/2.
+        own, pasted = normal[:, None, :, None][:, :, images], synthetic[:, :, None, images]
+        return ((pasted > own) + 0.5 * (pasted == own)).mean(axis=(1, 2, 3))
+
+    generator = np.random.default_rng(seed)
+    values = objectives(np.arange(n_images))
+    best = int(values.argmax())
+    drawn = np.stack(
+        [objectives(generator.integers(0, n_images, n_images)) for _ in range(repeats)]
+    )
+    return values[best] - values, (drawn[:, [best]] - drawn).std(axis=0, ddof=1)

@@ -4,7 +4,7 @@
 images alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 from ad.coreset import k_center_greedy
 from ad.memory_bank import score_images
 from ad.progress import progress_bar
-from ad.threshold import aggregate_folds, fold_indices, fold_threshold
+from ad.threshold import aggregate_folds, fold_threshold
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 
@@ -106,11 +106,30 @@ class NestedScores:
     outer: np.ndarray
 
 
+def cross_conformal_p_values(nested: NestedScores) -> np.ndarray:
+    """Compare each new image, as each bank scores it, with that bank's own held-out normals.
+
+    p = (1 + sum over folds of #{held-out scores at least the image's by the same bank}) / (n + 1):
+    no fold's scores are ever laid beside another bank's.  A level of a is kept up to about 2 a
+    whatever the law of the scores, and near a where the banks are alike (Vovk, *Cross-conformal
+    predictors*, 2015; Barber et al., *Predictive inference with the jackknife+*, 2021, theorem 4).
+
+    Returns
+    -------
+    array of float64, shape (n_outer,)
+    """
+    above = sum(
+        len(own) - np.searchsorted(np.sort(own), scores, side="left")
+        for own, scores in zip(nested.inner, nested.outer, strict=True)
+    )
+    return (1 + above) / (1 + sum(map(len, nested.inner)))
+
+
 def nested_scores(
     features: np.ndarray,
     *,
     outer_folds: int,
-    folds: int,
+    split: Callable[[np.ndarray], Folds],
     ratio: float,
     projection_dim: int | None,
     num_neighbors: int,
@@ -127,8 +146,9 @@ def nested_scores(
         Of normal training images; may be memory-mapped.
     outer_folds : int
         Parts that are held out in turn; every image is an outer one once.  Drawn at random.
-    folds : int
-        The protocol's folds inside, unshuffled.
+    split : callable
+        Takes the numbers of the other images; returns the folds inside as (training, validation)
+        places among them.
     ratio, projection_dim, num_neighbors, squared
         Of the coresets and scores, as in the study.
     seed : int
@@ -137,10 +157,10 @@ def nested_scores(
     dim = features.shape[-1]
     splitter = KFold(outer_folds, shuffle=True, random_state=seed)
     results = []
-    with progress_bar(outer_folds * folds, "nested folds", "bank", show=progress) as bar:
+    with progress_bar(outer_folds, "nested folds", "outer part", show=progress) as bar:
         for rest, outer in splitter.split(features):
             inner_scores, outer_scores = [], []
-            for train, held_out in fold_indices(len(rest), folds, shuffle=False, seed=seed):
+            for train, held_out in split(rest):
                 patches = features[rest[train]].reshape(-1, dim)
                 n_select = max(num_neighbors, round(ratio * len(patches)))
                 picks = k_center_greedy(
@@ -162,7 +182,7 @@ def nested_scores(
                 ).images
                 inner_scores.append(scores[: len(held_out)])
                 outer_scores.append(scores[len(held_out) :])
-                bar.update(1)
+            bar.update(1)
             results.append(NestedScores(inner_scores, np.stack(outer_scores)))
     return results
 

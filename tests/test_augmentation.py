@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ad.augmentation import KINDS, TOGETHER, Limits, change
+from ad.augmentation import CONTROL, KINDS, TOGETHER, Limits, change
 
 LIMITS = Limits(rotation=5.0, illumination=0.15, crop=0.1)
 
@@ -12,7 +12,7 @@ def picture(seed: int = 0, height: int = 48, width: int = 40) -> np.ndarray:
     return np.random.default_rng(seed).integers(60, 200, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, TOGETHER])
+@pytest.mark.parametrize("kind", [*KINDS, TOGETHER, CONTROL])
 def test_form_stays_and_nothing_is_changed_in_place(kind: str):
     image = picture()
     before = image.copy()
@@ -28,6 +28,15 @@ def test_each_image_gets_its_own_change(kind: str):
     image = picture()
     found = [change(image, kind, LIMITS, seed=s, number=n) for s, n in ((0, 0), (0, 1), (1, 0))]
     assert (found[0] != found[1]).any() and (found[0] != found[2]).any()
+
+
+def test_the_control_is_the_mean_of_four_neighbours():
+    image = picture()
+    plain = image.astype(float)
+    expected = (plain[1:, 1:] + plain[:-1, 1:] + plain[1:, :-1] + plain[:-1, :-1]) / 4
+    for seed in (0, 1):  # nothing in it is drawn
+        found = change(image, CONTROL, LIMITS, seed=seed, number=seed).astype(float)
+        assert np.abs(found[1:, 1:] - expected).max() <= 1.0  # rounded
 
 
 @pytest.mark.parametrize(("kind", "axis"), [("flip_vertical", 0), ("flip_horizontal", 1)])

@@ -25,14 +25,37 @@ SMALL = {
     "coreset": {"ratio": 0.1, "projection_dim": 16},
     "cv": {"folds": 3},
     "runtime": {"threads": 2, "memory_gb": 4.0},
+    "synthetic": {"every": 3},
+    "reconpatch": {
+        "dimensions": [8],
+        "seeds": 2,
+        "draws": 2,
+        "epochs": 2,
+        "patches_per_image": 16,
+        "batch_patches": 32,
+        "random_up_to": 8,
+        "ensemble_dimension": 8,
+    },
+    "thresholds": {"outer": 3, "clusters": 2},
+    "augmentation": {"seeds": 3, "folds": 2, "copies": 4},
+    "search": {
+        "trials": 2,
+        "normals": 12,
+        "image_sizes": [64],
+        "layers": [["layer2"]],
+        "ratio": [0.1, 0.5],
+        "num_neighbors": [1, 3],
+    },
 }
 
 
 def make_repository(folder: Path) -> Path:
     """Copy the study's sources into a new repository with small parameters and no data."""
     folder.mkdir()
-    for name in ("ad", "tools", "notebooks"):
-        ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for name in ("ad", "tools", "notebooks", "studies"):
+        ignore = shutil.ignore_patterns(
+            "__pycache__", ".ipynb_checkpoints", "dvc.lock", "kernel-ipc-*"
+        )
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("dvc.yaml", "params.yaml", "matplotlibrc", ".dvcignore", ".gitignore"):
         shutil.copyfile(ROOT / name, folder / name)
@@ -169,10 +192,17 @@ def test_killed_in_the_middle_then_elsewhere_the_same_bytes(finished, tmp_path):
     assert digests(folder) == digests(finished)
 
 
-def test_competition_layout_without_labels(tmp_path):
-    folder = make_repository(tmp_path / "repository")
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory) -> Path:
+    """Run the study once on a small set in competition layout, without labels."""
+    folder = make_repository(tmp_path_factory.mktemp("unlabelled") / "repository")
     write_competition(folder / "data")
     repro(folder)
+    return folder
+
+
+def test_competition_layout_without_labels(unlabelled):
+    folder = unlabelled
     metrics = json.loads((folder / "metrics/evaluate.json").read_text(encoding="utf-8"))
     assert set(metrics) == {"n_train", "n_test", "n_flagged", "threshold"}
     sample = (folder / "data/sample_submission.csv").read_text(encoding="utf-8").splitlines()
@@ -182,6 +212,29 @@ def test_competition_layout_without_labels(tmp_path):
     ]
     with (folder / "artifacts/test_scores.csv").open(encoding="utf-8") as stream:
         assert next(csv.reader(stream)) == ["id", "score", "flagged"]
+
+
+@pytest.mark.parametrize(
+    ("study", "pages"),
+    [
+        (
+            "reconpatch",
+            ["10_synthetic_anomalies", "11_reconpatch", "11_reconpatch_ensemble"],
+        ),
+        ("thresholds", ["12_thresholds"]),
+        ("augmentation", ["14_augmentation"]),
+        ("search", ["15_search"]),
+    ],
+)
+def test_studies_run_on_few_images_without_labels(unlabelled, study, pages):
+    repro(unlabelled, f"studies/{study}/dvc.yaml")
+    for page in pages:
+        text = (unlabelled / f"reports/studies/{page}.html").read_text(encoding="utf-8")
+        assert "RANDOM WEIGHTS" in text, page
+    found = json.loads((unlabelled / f"metrics/{study}.json").read_text(encoding="utf-8"))
+    words = json.dumps(found)
+    assert found
+    assert "NaN" not in words and '"f1": 0' not in words and '"image_auroc": {"' not in words
 
 
 @pytest.mark.parametrize(

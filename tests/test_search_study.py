@@ -172,3 +172,37 @@ def test_synthetic_aurocs_are_sklearns():
     for kind, own in kinds.items():
         labels = [0] * len(normal) + [1] * len(own)
         assert found[kind] == pytest.approx(roc_auc_score(labels, [*normal, *own]))
+
+
+def test_differences_to_the_best_are_those_of_sklearns_aurocs():
+    generator = np.random.default_rng(0)
+    normal = generator.integers(0, 8, (3, 12)).astype(float)  # ties
+    synthetic = normal[:, None] + generator.integers(-1, 5, (3, 2, 12))
+    expected = [
+        np.mean([roc_auc_score(np.repeat([0, 1], 12), np.append(own, kind)) for kind in kinds])
+        for own, kinds in zip(normal, synthetic, strict=True)
+    ]
+    behind, doubt = study.differences_to_best(normal, synthetic, seed=0)
+    np.testing.assert_allclose(behind, np.max(expected) - expected, atol=1e-12)
+    assert doubt[np.argmin(behind)] == 0
+    assert (np.delete(doubt, np.argmin(behind)) > 0).all()
+
+
+def test_the_standard_error_is_that_of_repeated_samples():
+    generator = np.random.default_rng(1)
+    samples = []
+    for _ in range(300):
+        normal = generator.standard_normal((2, 40))
+        synthetic = normal[:, None] + np.array([2.0, 1.0])[:, None, None]
+        samples.append((normal, synthetic))
+    found = [study.differences_to_best(*sample, seed=0, repeats=100) for sample in samples[:40]]
+    # Trial 0 is the better one nearly always; its lead over trial 1 varies from sample to sample.
+    leads = [study.differences_to_best(*sample, seed=0, repeats=2)[0][1] for sample in samples]
+    assert np.mean([doubt[1] for _, doubt in found]) == pytest.approx(np.std(leads), rel=0.3)
+
+
+def test_trials_that_score_alike_cannot_be_told_apart():
+    normal = np.tile(np.arange(6.0), (2, 1))
+    behind, doubt = study.differences_to_best(normal, normal[:, None] + 2.0, seed=0)
+    np.testing.assert_array_equal(behind, 0)
+    np.testing.assert_array_equal(doubt, 0)

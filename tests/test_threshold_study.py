@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom, genpareto, norm
 
+from ad.threshold import fold_indices
 from ad.threshold_study import (
     NestedScores,
     cluster_folds,
     compare_rules,
     conformal_p_values,
     conformal_threshold,
+    cross_conformal_p_values,
     find_duplicates,
     fold_shift,
     grouped_folds,
@@ -140,7 +142,7 @@ def test_nested_scores_hold_every_image_out_once():
     found = nested_scores(
         features(),
         outer_folds=4,
-        folds=3,
+        split=lambda rest: fold_indices(len(rest), 3, shuffle=False, seed=0),
         ratio=0.2,
         projection_dim=None,
         num_neighbors=2,
@@ -152,6 +154,54 @@ def test_nested_scores_hold_every_image_out_once():
     assert all([len(own) for own in n.inner] == [6, 6, 6] for n in found)
     # An image in its own bank would score 0 where its patch was picked; here none is.
     assert min(n.outer.min() for n in found) > 0
+
+
+def test_the_split_sees_the_numbers_of_the_inner_images():
+    seen, images = [], features()
+
+    def split(rest: np.ndarray) -> list:
+        seen.append(rest)
+        return [(np.arange(len(rest))[3:], np.arange(3)), (np.arange(len(rest))[:-3], rest[:0])]
+
+    found = nested_scores(
+        images,
+        outer_folds=2,
+        split=split,
+        ratio=0.2,
+        projection_dim=None,
+        num_neighbors=2,
+        squared=True,
+        seed=0,
+        progress=False,
+    )
+    assert [[len(own) for own in n.inner] for n in found] == [[3, 0]] * 2
+    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(len(images)))
+
+
+def test_cross_conformal_p_values_by_hand():
+    inner = [np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0])]
+    outer = np.array([[2.0, 4.0, 0.0], [15.0, 30.0, 0.0]])  # each bank has a unit of its own
+    found = cross_conformal_p_values(NestedScores(inner, outer))
+    np.testing.assert_allclose(found, [(1 + 2 + 1) / 6, 1 / 6, 1.0])
+
+
+def test_one_bank_s_cross_conformal_p_value_is_the_conformal_one():
+    generator = np.random.default_rng(0)
+    inner, outer = generator.integers(0, 9, 40).astype(float), generator.integers(0, 9, 7)
+    found = cross_conformal_p_values(NestedScores([inner], outer[None].astype(float)))
+    np.testing.assert_allclose(found, conformal_p_values(inner, outer))
+
+
+def test_cross_conformal_keeps_its_level_where_the_banks_are_alike():
+    generator = np.random.default_rng(1)
+    flagged = []
+    for _ in range(400):
+        inner = list(generator.standard_normal((5, 20)))
+        outer = np.repeat(generator.standard_normal((1, 50)), 5, axis=0)
+        flagged.append((cross_conformal_p_values(NestedScores(inner, outer)) <= 0.1).mean())
+    error = np.std(flagged) / np.sqrt(len(flagged))
+    # (n + 1) a = 10.1 of 101 places: the exact rate is 10 / 101.
+    assert abs(np.mean(flagged) - 10 / 101) < 4 * error
 
 
 @pytest.mark.parametrize(("n", "folds"), [(213, 5), (20, 3), (7, 7)])

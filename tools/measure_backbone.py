@@ -3,7 +3,7 @@
 Usage: python -m tools.measure_backbone NAME
 
 Writes artifacts/studies/backbones/<name>.json. With weights the whole protocol runs on all images;
-without, random weights run on a few images, which costs the same an image and has no quality.
+without, random weights run, which cost the same and have no quality (on a few images, if so asked).
 """
 
 import gc
