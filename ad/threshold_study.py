@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
-from scipy.stats import beta, genpareto
+from scipy.stats import beta, binomtest, genpareto
 from sklearn.cluster import KMeans
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
@@ -88,6 +88,26 @@ def rate_interval(alarms: int, n: int, *, level: float = 0.95) -> tuple[float, f
     low = float(beta.ppf(side, alarms, n - alarms + 1)) if alarms else 0.0
     high = float(beta.ppf(1 - side, alarms + 1, n - alarms)) if alarms < n else 1.0
     return low, high
+
+
+def compare_flags(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
+    """Count the images that only one of two detectors flags, and test whether that is chance.
+
+    Parameters
+    ----------
+    first, second : arrays of bool, shape (n,)
+        Flags of the same images.
+
+    Returns
+    -------
+    only_first, only_second : int
+    p_value : float
+        Two-sided exact test on the images whose flag differs (McNemar, 1947); 1 where none does.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    differing = only_first + only_second
+    p_value = float(binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
+    return only_first, only_second, p_value
 
 
 @dataclass(frozen=True)

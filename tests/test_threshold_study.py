@@ -8,6 +8,7 @@ from ad.threshold import fold_indices
 from ad.threshold_study import (
     NestedScores,
     cluster_folds,
+    compare_flags,
     compare_rules,
     conformal_p_values,
     conformal_threshold,
@@ -64,6 +65,15 @@ def test_pareto_threshold_finds_the_tail_of_a_pareto_law():
     law = genpareto(0.1, scale=2)
     scores = law.rvs(size=20000, random_state=0)
     assert pareto_threshold(scores, 0.001) == pytest.approx(law.isf(0.001), rel=0.15)
+
+
+def test_flags_are_compared_by_mcnemars_exact_test():
+    first = np.array([1, 1, 1, 1, 1, 0, 1, 0], dtype=bool)
+    second = np.array([0, 0, 0, 0, 0, 1, 1, 0], dtype=bool)
+    only_first, only_second, p_value = compare_flags(first, second)
+    assert (only_first, only_second) == (5, 1)
+    assert p_value == pytest.approx(2 * binom.cdf(1, 6, 0.5))
+    assert compare_flags(first, first) == (0, 0, 1.0)
 
 
 def test_rate_interval_inverts_the_binomial():
