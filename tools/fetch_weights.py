@@ -22,6 +22,8 @@ FOLDER = Path("weights")
 
 def main(names: list[str]) -> None:
     """Fetch each network's file and print its hash."""
+    if names[:1] in (["-h"], ["--help"]):
+        raise SystemExit(__doc__)
     try:
         for name in names or read_params(Path("params.yaml"))["backbones"]["names"]:
             files = weights_files(name, FOLDER)

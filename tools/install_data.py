@@ -90,7 +90,7 @@ def install(folder: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """Check the arguments and install."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
         raise SystemExit(__doc__)
     try:
         install(Path(arguments[0]))
