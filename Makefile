@@ -19,8 +19,8 @@ repro: inputs
 	@$(PY) -m tools.show_result
 
 studies: inputs
-	@echo "On two cores: make repro 1 minute, gap 8, reconpatch 22, thresholds 1, backbones 2,"
-	@echo "augmentation 4, search 3: about 40 minutes in all. One alone: make $(firstword $(STUDIES))"
+	@echo "On two cores: make repro 1 minute, gap 8, reconpatch 26, thresholds 2, backbones 5,"
+	@echo "augmentation 4, search 3: about 50 minutes in all. One alone: make $(firstword $(STUDIES))"
 	dvc repro
 	@for study in $(STUDIES); do dvc repro studies/$$study/dvc.yaml || exit 1; done
 
