@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,13 +102,54 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+def repro_two_at_a_time(jobs: list[tuple[Path, ...]]) -> None:
+    """Run repositories side by side: a small run is mostly starting up, on one core."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: repro(*job), jobs))
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """Run the study once on a small MVTec AD set."""
-    folder = make_repository(tmp_path_factory.mktemp("first") / "repository")
-    write_mvtec(folder / "data")
-    repro(folder)
-    return folder
+def both(tmp_path_factory) -> tuple[Path, Path]:
+    """Run the study once in either layout; the competition's has no labels."""
+    folders = tuple(
+        make_repository(tmp_path_factory.mktemp(name) / "repository")
+        for name in ("labelled", "unlabelled")
+    )
+    write_mvtec(folders[0] / "data")
+    write_competition(folders[1] / "data")
+    repro_two_at_a_time([(folder,) for folder in folders])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def finished(both) -> Path:
+    """Return the repository that ran on a small MVTec AD set."""
+    return both[0]
+
+
+@pytest.fixture(scope="module")
+def unlabelled(both) -> Path:
+    """Return the repository that ran on a small set in competition layout, without labels."""
+    return both[1]
+
+
+STUDY_PAGES = {
+    "reconpatch": ("10_synthetic_anomalies", "11_reconpatch", "11_reconpatch_ensemble"),
+    "augmentation": ("14_augmentation",),
+    "search": ("15_search",),
+    "thresholds": ("12_thresholds",),
+}
+
+
+@pytest.fixture(scope="module")
+def studied(unlabelled, tmp_path_factory) -> dict[str, Path]:
+    """Run every study in a copy of the repository of its own."""
+    folders = {study: tmp_path_factory.mktemp(study) / "repository" for study in STUDY_PAGES}
+    for folder in folders.values():
+        shutil.copytree(unlabelled, folder)
+    jobs = [(folder, f"studies/{study}/dvc.yaml") for study, folder in folders.items()]
+    repro_two_at_a_time(jobs)
+    return folders
 
 
 def test_outputs_by_their_fixed_names(finished):
@@ -192,15 +234,6 @@ def test_killed_in_the_middle_then_elsewhere_the_same_bytes(finished, tmp_path):
     assert digests(folder) == digests(finished)
 
 
-@pytest.fixture(scope="module")
-def unlabelled(tmp_path_factory) -> Path:
-    """Run the study once on a small set in competition layout, without labels."""
-    folder = make_repository(tmp_path_factory.mktemp("unlabelled") / "repository")
-    write_competition(folder / "data")
-    repro(folder)
-    return folder
-
-
 def test_competition_layout_without_labels(unlabelled):
     folder = unlabelled
     metrics = json.loads((folder / "metrics/evaluate.json").read_text(encoding="utf-8"))
@@ -214,24 +247,13 @@ def test_competition_layout_without_labels(unlabelled):
         assert next(csv.reader(stream)) == ["id", "score", "flagged"]
 
 
-@pytest.mark.parametrize(
-    ("study", "pages"),
-    [
-        (
-            "reconpatch",
-            ["10_synthetic_anomalies", "11_reconpatch", "11_reconpatch_ensemble"],
-        ),
-        ("thresholds", ["12_thresholds"]),
-        ("augmentation", ["14_augmentation"]),
-        ("search", ["15_search"]),
-    ],
-)
-def test_studies_run_on_few_images_without_labels(unlabelled, study, pages):
-    repro(unlabelled, f"studies/{study}/dvc.yaml")
-    for page in pages:
-        text = (unlabelled / f"reports/studies/{page}.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize("study", STUDY_PAGES)
+def test_studies_run_on_few_images_without_labels(studied, study):
+    folder = studied[study]
+    for page in STUDY_PAGES[study]:
+        text = (folder / f"reports/studies/{page}.html").read_text(encoding="utf-8")
         assert "RANDOM WEIGHTS" in text, page
-    found = json.loads((unlabelled / f"metrics/{study}.json").read_text(encoding="utf-8"))
+    found = json.loads((folder / f"metrics/{study}.json").read_text(encoding="utf-8"))
     words = json.dumps(found)
     assert found
     assert "NaN" not in words and '"f1": 0' not in words and '"image_auroc": {"' not in words
