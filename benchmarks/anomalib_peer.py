@@ -13,7 +13,7 @@ import torch
 from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy
 
 torch.set_num_threads(int(sys.argv[3]))
-torch.manual_seed(0)
+torch.manual_seed(0)  # anomalib draws from the global generator; this process is its own
 features = torch.from_numpy(np.load(sys.argv[1]))
 sampler = KCenterGreedy(embedding=features, sampling_ratio=float(sys.argv[2]))
 start = time.perf_counter()

@@ -173,6 +173,7 @@ def test_the_order_does_not_depend_on_the_file_system(
         return iter(shuffled(list(rglob(self, pattern)), seed))
 
     monkeypatch.setattr(Path, "rglob", other_rglob)
+    # In any order: what the file system must be free to give.
     monkeypatch.setattr(os, "listdir", lambda path=".": shuffled(listdir(path), seed))
     monkeypatch.setattr(os, "scandir", lambda path=".": Entries(shuffled([*scandir(path)], seed)))
     found = scan(root)
