@@ -1,27 +1,20 @@
-"""Load a timm network, fill it with weights that are what they say, and tap its layers."""
+"""Load a timm network with its weights and tap its layers."""
 
 import contextlib
 import difflib
-import pickle
-import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
-import httpx
 import timm
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.constants import ENDPOINT
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ad.determinism import seeded_torch, sha256_file
+from ad.images import InputRule, input_rule
+from ad.params import BackboneSettings, Image
+from ad.weights import fill, hub_weights, package_weights, read_state_dict, rename_package_keys
 
 
 class _LastLayerReached(Exception):
@@ -63,6 +56,7 @@ class Backbone:
         self.layers = resolve_layers(model, layers)
         self.weights_source = weights_source
         self.weights_sha256 = weights_sha256
+        self.config = pretrained_config(model, weights_source)
         self._maps = threading.local()  # several threads share the network, not its outputs
         for layer in self.layers:
             self.model.get_submodule(layer.name).register_forward_hook(self._tap(layer.name))
@@ -74,6 +68,10 @@ class Backbone:
                 raise _LastLayerReached
 
         return hook
+
+    def input_rule(self, image: Image) -> InputRule:
+        """Say how a picture becomes this network's input: as in its training, or as set."""
+        return input_rule(image, self.config)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Map images (n, 3, h, w) to one (n, channels, h / reduction, w / reduction) a layer."""
@@ -89,6 +87,18 @@ class Backbone:
                     f"(n, channels, h, w); choose a convolutional network"
                 )
         return maps
+
+
+def pretrained_config(model: nn.Module, source: str) -> Mapping[str, object]:
+    """Return what timm says of weights: of the tag in a file's name, else of the default tag.
+
+    ``resnet50.a1_in1k.safetensors`` names its tag behind the architecture's name.
+    """
+    config = model.pretrained_cfg
+    architecture, tag = config.get("architecture", ""), source.split(".")[1:2]
+    full = f"{architecture}.{tag[0]}" if source.startswith(f"{architecture}.") else ""
+    known = timm.models.get_pretrained_cfg(full) if timm.models.is_model_pretrained(full) else None
+    return config if known is None else known.to_dict()
 
 
 def resolve_layers(model: nn.Module, layers: Sequence[str | int]) -> list[LayerInfo]:
@@ -117,7 +127,7 @@ def resolve_layers(model: nn.Module, layers: Sequence[str | int]) -> list[LayerI
     return [stages[index] for index in sorted(chosen)]
 
 
-def _needed_keys(model: nn.Module, last_layer: str) -> list[str]:
+def needed_keys(model: nn.Module, last_layer: str) -> list[str]:
     """List the state-dict keys of every module that runs up to ``last_layer``."""
     used: list[str] = []
     handles = []
@@ -147,118 +157,13 @@ def _needed_keys(model: nn.Module, last_layer: str) -> list[str]:
     ]
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read a ``.safetensors`` or ``.pth`` file; nothing in it is executed.
-
-    A training checkpoint's wrapping (``state_dict``, ``model``, a ``module.`` prefix) is removed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"backbone.weights: {path} does not exist; put the file there, "
-            f"or 'dvc pull' if it is the repository's own"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition(". ")[0].splitlines()[0]
-        raise ValueError(
-            f"backbone.weights: {path} is no readable weights file ({reason})"
-        ) from None
-    for wrapping in ("state_dict", "model"):
-        if isinstance(state.get(wrapping), dict):
-            state = state[wrapping]
-    return {
-        key.removeprefix("module."): value
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-
-
-def fill(model: nn.Module, state: dict[str, Tensor], *, last_layer: str, source: str) -> None:
-    """Copy weights into every part of ``model`` that runs up to ``last_layer``.
-
-    Keys that are not needed (a classifier, deeper layers) are passed over.
+def create_model(name: str, seed: int = 0) -> nn.Module:
+    """Build a timm network with random weights, drawn with a seed.
 
     Raises
     ------
     ValueError
-        When a needed key is missing or of another shape; the message lists them.
-    """
-    own = model.state_dict()
-    needed = _needed_keys(model, last_layer)
-    missing = [key for key in needed if key not in state]
-    if missing:
-        raise ValueError(
-            f"backbone.weights: {source} leaves {len(missing)} of {len(needed)} needed keys "
-            f"unfilled: {_listed(missing)}; is it another architecture's file?"
-        )
-    differing = [
-        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-        for key in needed
-        if state[key].shape != own[key].shape
-    ]
-    if differing:
-        raise ValueError(
-            f"backbone.weights: {source} has {len(differing)} of {len(needed)} needed keys in "
-            f"another shape: {_listed(differing)}; is it another architecture's file?"
-        )
-    # Half-precision files are widened; the network runs in float32.
-    model.load_state_dict({key: state[key].to(own[key].dtype) for key in needed}, strict=False)
-
-
-def hub_weights(model: nn.Module, name: str) -> Path:
-    """Return the local copy of timm's pretrained weights, fetched once if there is a network.
-
-    Raises
-    ------
-    ConnectionError
-        Without a network: which file to fetch elsewhere and where to put it.
-    """
-    config = model.pretrained_cfg
-    repository = config.get("hf_hub_id")
-    if not repository:
-        raise ValueError(f"backbone.weights=hub: timm names no hub weights for {name!r}")
-    try:
-        return Path(hf_hub_download(repository, "model.safetensors", local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        if not getproxies():  # without a network the hub's client would retry for half a minute
-            socket.create_connection((urlsplit(ENDPOINT).hostname, 443), timeout=10).close()
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except (HfHubHTTPError, httpx.HTTPError, OSError):
-        tag = repository.rpartition("/")[2]
-        raise ConnectionError(
-            f"backbone.weights=hub: {repository} cannot be reached. On a connected machine fetch "
-            f"{ENDPOINT}/{repository}/resolve/main/model.safetensors , save it here as "
-            f"weights/{tag}.safetensors and set backbone.weights to that path"
-        ) from None
-
-
-def load_backbone(
-    name: str, *, weights: str, layers: Sequence[str | int], seed: int = 0
-) -> Backbone:
-    """Build a timm network and fill it with the weights asked for, or fail.
-
-    Parameters
-    ----------
-    name : str
-        Any timm model with feature maps (``resnet18``, ``wide_resnet101_2``, ...).
-    weights : str
-        The path of a ``.safetensors`` or ``.pth`` file, ``"hub"`` for timm's pretrained tag, or
-        ``"random"``.  There is no fallback from one to another.
-    layers : sequence of str or int
-        The layers to read.
-    seed : int
-        Seed of random weights; file and hub weights ignore it.
+        When timm has no such network, or it has no feature maps.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=5)
@@ -269,10 +174,36 @@ def load_backbone(
         model = timm.create_model(name, pretrained=False).eval()
     if not getattr(model, "feature_info", None):
         raise ValueError(f"backbone.name={name!r} lists no feature maps; choose another network")
-    last_layer = resolve_layers(model, layers)[-1].name
+    return model
+
+
+def load_backbone(settings: BackboneSettings, *, seed: int = 0, root: Path = Path()) -> Backbone:
+    """Build a timm network and fill it with the weights asked for, or fail.
+
+    Parameters
+    ----------
+    settings : BackboneSettings
+        ``weights`` is the path of a ``.safetensors`` or ``.pth`` file, ``hub`` for timm's
+        pretrained tag, ``package`` for an installed package, or ``random``.  There is no fallback
+        from one to another.
+    seed : int
+        Seed of random weights; others ignore it.
+    root : path
+        Folder that a weights file's path is relative to.
+    """
+    name, weights = settings.name, settings.weights
+    model = create_model(name, seed)
+    last_layer = resolve_layers(model, settings.layers)[-1].name
     if weights == "random":
-        return Backbone(model, layers, "random", None)
-    path = hub_weights(model, name) if weights == "hub" else Path(weights)
-    source = model.pretrained_cfg["hf_hub_id"] if weights == "hub" else path.name
-    fill(model, read_state_dict(path), last_layer=last_layer, source=source)
-    return Backbone(model, layers, source, sha256_file(path))
+        return Backbone(model, settings.layers, "random", None)
+    if weights == "package":
+        path = package_weights(name)
+        state, source = rename_package_keys(read_state_dict(path), model), path.name
+    elif weights == "hub":
+        path = hub_weights(name)
+        state, source = read_state_dict(path), model.pretrained_cfg["hf_hub_id"]
+    else:
+        path = root / weights
+        state, source = read_state_dict(path), path.name
+    fill(model, state, needed_keys(model, last_layer), source)
+    return Backbone(model, settings.layers, source, sha256_file(path))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from ad.neighbors import exact_neighbors
 from ad.parallel import chunk_map
 from ad.progress import progress_bar
 
@@ -315,3 +316,28 @@ def k_center_greedy(
                 for picks in _pick_in_rounds(distances, rows, least, run):
                     bar.update(len(picks))
     return np.array(distances.picks, dtype=np.int64)
+
+
+def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Measure how a selection covers points as it grows.
+
+    Parameters
+    ----------
+    points : array, shape (n, dim)
+    selected : array, shape (n_select, dim)
+        In greedy order.
+
+    Returns
+    -------
+    steps, largest, typical : arrays, shape (n_steps,)
+        Sizes of the selection, and the largest and the median distance to its nearest.
+    """
+    steps = np.unique(np.geomspace(1, len(selected), 8).astype(int))
+    distances = [
+        np.sqrt(exact_neighbors(points, selected[:step], 1).squared_distances) for step in steps
+    ]
+    return (
+        steps,
+        np.array([d.max() for d in distances]),
+        np.array([np.median(d) for d in distances]),
+    )

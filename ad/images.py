@@ -1,12 +1,15 @@
 """Decode one image by a stated rule and turn it into the network's input."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+from ad import params
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -115,17 +118,67 @@ def resize_and_crop(
     return image.resize((wide, high), resample).crop((left, top, left + size, top + size))
 
 
-def network_input(path: str | Path, *, size: int, resize: int | None) -> np.ndarray:
+@dataclass(frozen=True)
+class InputRule:
+    """How a picture becomes a network's input.
+
+    Parameters
+    ----------
+    size, resize
+        See `resize_and_crop`; pixels.
+    mean, std : tuple of float
+        Of each channel, for values from 0 to 1: what the network was trained with.
+    resample : PIL filter
+        Of the resizing.
+    """
+
+    size: int
+    resize: int | None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    resample: Image.Resampling = Image.Resampling.BILINEAR
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Bring a picture to the input's geometry, shape (size, size, 3), uint8."""
+        return np.asarray(
+            resize_and_crop(image, size=self.size, resize=self.resize, resample=self.resample)
+        )
+
+    def normalised(self, pixels: np.ndarray) -> np.ndarray:
+        """Scale pixels (h, w, 3) of 0 to 255; return float32, shape (3, h, w)."""
+        scaled = pixels.astype(np.float32) / np.float32(255)
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1))
+
+
+def input_rule(settings: params.Image, config: Mapping[str, object]) -> InputRule:
+    """Take what is set, and the rest from what timm says of the weights.
+
+    Parameters
+    ----------
+    settings : Image
+    config : mapping
+        timm's ``pretrained_cfg``: ``mean``, ``std``, ``interpolation``.
+    """
+    name = settings.interpolation or str(config.get("interpolation") or "bilinear")
+    return InputRule(
+        settings.size,
+        settings.resize,
+        tuple(settings.mean or config.get("mean") or IMAGENET_MEAN),
+        tuple(settings.std or config.get("std") or IMAGENET_STD),
+        Image.Resampling[name.upper()],
+    )
+
+
+def network_input(path: str | Path, rule: InputRule) -> np.ndarray:
     """Read one image as the network's input.
 
     Returns
     -------
     array of float32, shape (3, size, size)
-        RGB in 0 to 1, minus ImageNet's mean, over ImageNet's standard deviation.
+        RGB in 0 to 1, minus the mean, over the standard deviation.
     """
-    image = resize_and_crop(read_rgb(path), size=size, resize=resize)
-    pixels = np.asarray(image, dtype=np.float32) / np.float32(255.0)
-    return np.ascontiguousarray(((pixels - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1))
+    return rule.normalised(rule.pixels(read_rgb(path)))
 
 
 def is_defect(mask: Image.Image) -> np.ndarray:
@@ -138,7 +191,7 @@ def is_defect(mask: Image.Image) -> np.ndarray:
     return np.asarray(mask.convert("L")) > 127
 
 
-def read_mask(path: str | Path, *, size: int, resize: int | None) -> np.ndarray:
+def read_mask(path: str | Path, rule: InputRule) -> np.ndarray:
     """Read a defect mask in the geometry of the network's input.
 
     Returns
@@ -147,5 +200,7 @@ def read_mask(path: str | Path, *, size: int, resize: int | None) -> np.ndarray:
         True where the defect is (any value above 127).
     """
     return is_defect(
-        resize_and_crop(read_rgb(path), size=size, resize=resize, resample=Image.Resampling.NEAREST)
+        resize_and_crop(
+            read_rgb(path), size=rule.size, resize=rule.resize, resample=Image.Resampling.NEAREST
+        )
     )

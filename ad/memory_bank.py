@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ad.neighbors import Neighbors, find_neighbors
+from ad.params import Score
 
 
 def patch_scores(neighbors: Neighbors, *, squared: bool) -> np.ndarray:
@@ -66,12 +67,8 @@ class ImageScores:
 def score_images(
     features: np.ndarray,
     bank: np.ndarray,
+    score: Score,
     *,
-    num_neighbors: int,
-    squared: bool,
-    reweight: bool,
-    index: str = "exact",
-    threads: int | None = None,
     device: str = "cpu",
     progress: bool = False,
 ) -> ImageScores:
@@ -79,33 +76,24 @@ def score_images(
 
     Parameters
     ----------
-    features : array of float32, shape (n_images, h, w, dim)
+    features : array, shape (n_images, h, w, dim)
         May be memory-mapped.
-    bank : array of float32, shape (n_bank, dim)
-    num_neighbors : int
-        Neighbours that a patch's score averages over, and b of the re-weighting.
-    squared : bool
-        Average squared distances (as the authors' code) or plain ones.
-    reweight : bool
-        Apply eq. 7 to the image scores.
-    index, threads, device, progress
+    bank : array, shape (n_bank, dim)
+    score : Score
+        ``num_neighbors`` is also b of the re-weighting.
+    device, progress
         See `find_neighbors`.
     """
     n_images, height, width, dim = features.shape
+    k = score.num_neighbors
     neighbors = find_neighbors(
-        features.reshape(-1, dim),
-        bank,
-        num_neighbors,
-        index=index,
-        threads=threads,
-        device=device,
-        progress=progress,
+        features.reshape(-1, dim), bank, k, index=score.index, device=device, progress=progress
     )
-    flat = patch_scores(neighbors, squared=squared).reshape(n_images, height * width)
+    flat = patch_scores(neighbors, squared=score.squared).reshape(n_images, height * width)
     images = flat.max(axis=1)
-    if reweight:
+    if score.reweight:
         for row, patch in enumerate(flat.argmax(axis=1)):
             query = features.reshape(n_images, height * width, dim)[row, patch]
             nearest = int(neighbors.indices[row * height * width + patch, 0])
-            images[row] *= reweighting(query, nearest, bank, num_neighbors=num_neighbors)
+            images[row] *= reweighting(query, nearest, bank, num_neighbors=k)
     return ImageScores(flat.reshape(n_images, height, width), images)

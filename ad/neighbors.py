@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ad.parallel import chunk_map
+from ad.params import Score
 from ad.progress import progress_bar
 
 ROWS = 256  # alike query patches that a thread looks at together
@@ -364,3 +365,13 @@ def recall(found: Neighbors, exact: Neighbors) -> float:
     """Return the share of the exact neighbours that ``found`` has, over all queries."""
     hits = [len(np.intersect1d(a, b)) for a, b in zip(found.indices, exact.indices, strict=True)]
     return float(np.sum(hits) / exact.indices.size)
+
+
+def index_recall(queries: np.ndarray, bank: np.ndarray, score: Score) -> float:
+    """Return the recall of ``score.index`` on some queries; 1 for the exact search."""
+    if score.index == "exact":
+        return 1.0
+    k = score.num_neighbors
+    return recall(
+        find_neighbors(queries, bank, k, index=score.index), exact_neighbors(queries, bank, k)
+    )

@@ -1,51 +1,100 @@
-"""What a user may set, and what each setting allows.  Knows nothing of files."""
+"""The pipeline's settings: a section of ``params.yaml`` each, and what each setting allows.
 
-import math
+Functions take a section as an argument; nothing here reads a file.
+"""
+
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import getitem
+from typing import Annotated, Literal, Self, TypeVar
+
+from annotated_types import BaseMetadata
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One parameter: what is allowed, in words and as a test."""
+class Section(BaseModel):
+    """Some settings that belong together; frozen, and strict about types."""
 
-    allowed: str
-    accepts: Callable[[object], bool]
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-
-def _is_int(value: object, low: int, high: float = float("inf")) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    @classmethod
+    def of(cls, names: Mapping[str, object], prefix: str) -> Self:
+        """Gather a section from a notebook's parameters: ``image_size`` to ``Image.size``."""
+        return cls(
+            **{key: names[prefix + key] for key in cls.model_fields if prefix + key in names}
+        )
 
 
-def _integer(low: int, high: float = float("inf")) -> Setting:
-    top = "" if high == float("inf") else f" to {high}"
-    words = f"an integer from {low}{top}" if top else f"an integer of at least {low}"
-    return Setting(words, lambda value: _is_int(value, low, high))
+class Allowed(BaseMetadata):
+    """What a setting allows, in words: behind "it must be" in the message of an error."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
 
 
-def _integer_or_null(low: int, meaning: str) -> Setting:
-    return Setting(
-        f"null ({meaning}) or an integer of at least {low}",
-        lambda value: value is None or _is_int(value, low),
-    )
+def _number_in_text(value: object) -> object:
+    """Take ``1e-6`` for a number, as people mean it; YAML 1.1 reads it as text."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
 
 
-def _choice(*names: str) -> Setting:
-    return Setting("one of " + ", ".join(names), lambda value: value in names)
+def integer(low: int, high: int | None = None, *, odd: bool = False) -> object:
+    """Return the type of an integer from ``low`` to ``high``."""
+    kind = "an odd integer" if odd else "an integer"
+    words = f"{kind} of at least {low}" if high is None else f"{kind} from {low} to {high}"
+    checks = [AfterValidator(_odd)] if odd else []
+    return Annotated[(int, Field(ge=low, le=high), *checks, Allowed(words))]
 
 
-def _layers(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(_is_int(item, 0) or (isinstance(item, str) and item) for item in value)
-        and len(set(map(str, value))) == len(value)
-    )
+def integer_or_null(low: int, meaning: str) -> object:
+    """Return the type of an integer of at least ``low``, or null with its meaning."""
+    words = f"null ({meaning}) or an integer of at least {low}"
+    return Annotated[Annotated[int, Field(ge=low)] | None, Allowed(words)]
+
+
+def number(words: str, **bounds: float) -> object:
+    """Return the type of a finite number; ``gt``, ``ge``, ``lt`` and ``le`` bound it."""
+    return Annotated[float, BeforeValidator(_number_in_text), Field(**bounds), Allowed(words)]
+
+
+def choice(*names: str) -> object:
+    """Return the type of one of some names."""
+    return Annotated[Literal[names], Allowed("one of " + ", ".join(names))]
+
+
+def checked(kind: object, check: object, words: str) -> object:
+    """Return a type with a further check, which raises ValueError."""
+    return Annotated[kind, AfterValidator(check), Allowed(words)]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("even")
+    return value
+
+
+def different(values: list) -> list:
+    """Refuse an empty list and one in which a value stands twice."""
+    if not values or len({str(value) for value in values}) < len(values):
+        raise ValueError("empty, or a value stands twice")
+    return values
+
+
+def rising(values: list) -> list:
+    """Refuse all but two values, the smaller first."""
+    if len(values) != 2 or not values[0] < values[1]:
+        raise ValueError("not two rising values")
+    return values
 
 
 THRESHOLD_RULES = "max, quantile:Q with 0 < Q <= 1 (quantile:0.99), or mean_sd:K (mean_sd:3)"
@@ -57,184 +106,143 @@ def parse_threshold_rule(rule: str) -> tuple[str, float | None]:
     if match:
         if match[1]:
             return "max", None
-        number = float(match[3])
-        if match[2] == "mean_sd" or 0 < number <= 1:
-            return match[2], number
+        value = float(match[3])
+        if match[2] == "mean_sd" or 0 < value <= 1:
+            return match[2], value
     raise ValueError(f"cv.threshold={rule!r} is not {THRESHOLD_RULES}")
 
 
-def _threshold(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(parse_threshold_rule(value))
-    except ValueError:
-        return False
+def _threshold_rule(rule: str) -> str:
+    parse_threshold_rule(rule)
+    return rule
 
 
-_TEXT = Setting("a non-empty text", lambda value: isinstance(value, str) and value.strip() != "")
-_FLAG = Setting("true or false", lambda value: isinstance(value, bool))
-
-_ABOVE_ZERO = Setting("a number above 0", lambda value: _is_number(value) and value > 0)
-_BELOW_HALF = Setting(
-    "a number above 0 and at most 0.5", lambda value: _is_number(value) and 0 < value <= 0.5
-)
+def _weights(value: str) -> str:
+    if value in ("hub", "package", "random") or value.endswith((".safetensors", ".pth", ".pt")):
+        return value
+    raise ValueError("no such source")
 
 
-def _dimensions(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(_is_int(item, 1) for item in value)
-        and len(set(value)) == len(value)
+WEIGHTS = "hub, package, random, or the path of a .safetensors or .pth file"
+_LayerName = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=0)]
+Layers = checked(list[_LayerName], different, "a list of different layer names or stage numbers")
+Text = Annotated[str, Field(pattern=r"\S"), Allowed("a non-empty text")]
+Flag = Annotated[bool, Allowed("true or false")]
+Share = number("a number above 0 and at most 1", gt=0, le=1)
+_Channels = Annotated[
+    Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)] | None,
+    Allowed("null (the weights' own) or a list of three numbers above 0 and at most 1"),
+]
+
+
+class Data(Section):
+    """Where the images are."""
+
+    path: Text
+
+
+class Image(Section):
+    """How a picture becomes the network's input; pixels."""
+
+    size: integer(32, 4096)
+    resize: integer_or_null(32, "straight to image.size") = None
+    mean: _Channels = None
+    std: _Channels = None
+    interpolation: Annotated[
+        Literal["bilinear", "bicubic"] | None,
+        Allowed("null (the weights' own), bilinear or bicubic"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Image":
+        if self.resize is not None and not self.size <= self.resize <= 8192:
+            raise ValueError(
+                f"image.resize={self.resize} does not fit the crop image.size={self.size}; "
+                f"it must be null or at least {self.size}, and at most 8192"
+            )
+        return self
+
+
+class BackboneSettings(Section):
+    """Which network, with which weights, read where."""
+
+    name: Text
+    weights: checked(
+        str, _weights, "hub, package, random, or the path of a .safetensors or .pth file"
     )
+    layers: Layers
+    batch_size: integer(1, 4096) = 32
 
 
-def _all_different(value: object, accepts: Callable[[object], bool]) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(accepts(item) for item in value)
-        and len({str(item) for item in value}) == len(value)
-    )
+class Patch(Section):
+    """How maps become patch features.
+
+    ``size`` is the neighbourhood's side; each layer is pooled to ``pretrain_dim`` (null: one value
+    a channel, the mean over its neighbourhood), all of them to ``target_dim`` (null: joined).
+    """
+
+    size: integer(1, 15, odd=True)
+    pretrain_dim: integer_or_null(1, "each layer's own channels") = None
+    target_dim: integer_or_null(1, "all layers' dimensions, joined") = None
 
 
-def _names(value: object) -> bool:
-    return _all_different(value, lambda n: isinstance(n, str) and re.fullmatch(r"[\w.-]+", n))
+class Coreset(Section):
+    """How a memory bank is drawn."""
+
+    ratio: Share
+    projection_dim: integer_or_null(1, "no projection") = None
 
 
-def _range(value: object, accepts: Callable[[object], bool]) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(accepts(item) for item in value)
-        and value[0] < value[1]
-    )
+class Score(Section):
+    """How patches and images are scored."""
+
+    num_neighbors: integer(1, 1000)
+    squared: Flag = True
+    reweight: Flag = False
+    index: choice("exact", "faiss_flat", "faiss_hnsw") = "exact"
+
+    @model_validator(mode="after")
+    def _reweighting_leaves_something(self) -> "Score":
+        if self.reweight and self.num_neighbors == 1:
+            raise ValueError(
+                "score.reweight=True with score.num_neighbors=1 makes every score 0 (eq. 7); "
+                "it must be false, or score.num_neighbors at least 2"
+            )
+        return self
 
 
-_PRINTED = r"[^:,]+(:[01](\.\d+)?){2}"
+class CrossValidation(Section):
+    """How normals are split, and how the folds become one threshold and one score."""
+
+    folds: integer(2, 1000)
+    shuffle: Flag = False
+    threshold: checked(str, _threshold_rule, THRESHOLD_RULES) = "max"
+    aggregate: choice("max", "mean", "median") = "max"
 
 
-def _reported(value: object) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(rf"{_PRINTED}(,{_PRINTED})*", value))
+class Runtime(Section):
+    """What the run may use; no result depends on it."""
+
+    device: choice("auto", "cpu", "cuda") = "cpu"
+    threads: Annotated[
+        Annotated[int, Field(ge=1, le=1024)] | None,
+        Allowed("null (every core) or an integer of at least 1 and at most 1024"),
+    ] = None
+    memory_gb: number("a number above 0 (gigabytes)", gt=0) = 3.0
 
 
-SETTINGS: dict[str, Setting] = {
-    "seed": _integer(0, 2**32 - 1),
-    "data.path": _TEXT,
-    "image.size": _integer(32, 4096),
-    "image.resize": _integer_or_null(32, "straight to image.size"),
-    "backbone.name": _TEXT,
-    "backbone.weights": Setting(
-        "hub, random, or the path of a .safetensors or .pth file",
-        lambda value: (
-            isinstance(value, str)
-            and (value in ("hub", "random") or value.endswith((".safetensors", ".pth", ".pt")))
-        ),
-    ),
-    "backbone.layers": Setting("a list of different layer names or stage numbers", _layers),
-    "backbone.batch_size": _integer(1, 4096),
-    "patch.size": Setting(
-        "an odd integer from 1 to 15", lambda value: _is_int(value, 1, 15) and value % 2 == 1
-    ),
-    "patch.pretrain_dim": _integer_or_null(1, "each layer's own channels"),
-    "patch.target_dim": _integer_or_null(1, "all layers' dimensions, joined"),
-    "coreset.ratio": Setting(
-        "a number above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1
-    ),
-    "coreset.projection_dim": _integer_or_null(1, "no projection"),
-    "score.num_neighbors": _integer(1, 1000),
-    "score.squared": _FLAG,
-    "score.reweight": _FLAG,
-    "score.index": _choice("exact", "faiss_flat", "faiss_hnsw"),
-    "cv.folds": _integer(2, 1000),
-    "cv.shuffle": _FLAG,
-    "cv.threshold": Setting(THRESHOLD_RULES, _threshold),
-    "cv.aggregate": _choice("max", "mean", "median"),
-    "runtime.device": _choice("auto", "cpu", "cuda"),
-    "runtime.threads": _integer_or_null(1, "every core"),
-    "runtime.memory_gb": Setting(
-        "a number above 0 (gigabytes)", lambda value: _is_number(value) and value > 0
-    ),
-    "synthetic.every": _integer(2, 1000),
-    "gap.reported": Setting(
-        "name:public:private of each printed F1, with commas between models", _reported
-    ),
-    "gap.n_images": _integer(20, 10_000),
-    "gap.n_anomalous": _integer(1, 10_000),
-    "gap.working": Setting(
-        "a number from 0.5 to 1", lambda value: _is_number(value) and 0.5 <= value <= 1
-    ),
-    "gap.coreset_ratio": Setting(
-        "a number above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1
-    ),
-    "gap.seeds": _integer(1, 1000),
-    "gap.permutations": _integer(100, 1_000_000),
-    "reconpatch.dimensions": Setting("a list of different integers of at least 1", _dimensions),
-    "reconpatch.seeds": _integer(2, 100),
-    "reconpatch.draws": _integer(1, 100),
-    "reconpatch.whitening": Setting(
-        "a number from 0 to 1, or null (chosen by synthetic anomalies)",
-        lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
-    ),
-    "reconpatch.learning_rate": _ABOVE_ZERO,
-    "reconpatch.random_learning_rate": _ABOVE_ZERO,
-    "reconpatch.epochs": _integer(1, 100_000),
-    "reconpatch.weight_decay": Setting(
-        "a number of at least 0", lambda value: _is_number(value) and value >= 0
-    ),
-    "reconpatch.neighbors": _integer(2, 10_000),
-    "reconpatch.alpha": Setting(
-        "a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1
-    ),
-    "reconpatch.sigma": _ABOVE_ZERO,
-    "reconpatch.margin": _ABOVE_ZERO,
-    "reconpatch.momentum": Setting(
-        "a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1
-    ),
-    "reconpatch.patches_per_image": _integer(1, 100_000),
-    "reconpatch.batch_patches": _integer(4, 100_000),
-    "reconpatch.random_up_to": _integer(0, 100_000),
-    "reconpatch.ensemble_dimension": _integer(1, 100_000),
-    "reconpatch.ensemble_backbones": Setting("a list of different names of timm models", _names),
-    "thresholds.outer": _integer(2, 1000),
-    "thresholds.rate": Setting(
-        "a number above 0 and below 0.25", lambda value: _is_number(value) and 0 < value < 0.25
-    ),
-    "thresholds.clusters": _integer(1, 1000),
-    "thresholds.duplicate": _ABOVE_ZERO,
-    "backbones.names": Setting("a list of different names of timm models", _names),
-    "backbones.weights": _choice("folder", "hub"),
-    "backbones.cost_images": _integer_or_null(1, "all"),
-    "augmentation.seeds": _integer(3, 20),
-    "augmentation.folds": _integer(2, 1000),
-    "augmentation.copies": _integer(2, 100_000),
-    "augmentation.rotation": Setting(
-        "a number above 0 and at most 45 (degrees)",
-        lambda value: _is_number(value) and 0 < value <= 45,
-    ),
-    "augmentation.illumination": _BELOW_HALF,
-    "augmentation.crop": _BELOW_HALF,
-    "search.trials": _integer(2, 100_000),
-    "search.normals": _integer(12, 100_000),
-    "search.image_sizes": Setting(
-        "a list of different integers of at least 32",
-        lambda value: _all_different(value, lambda size: _is_int(size, 32, 4096)),
-    ),
-    "search.layers": Setting(
-        "a list of different lists of layers", lambda value: _all_different(value, _layers)
-    ),
-    "search.patch_sizes": Setting(
-        "a list of different odd integers from 1 to 15",
-        lambda value: _all_different(value, lambda size: _is_int(size, 1, 15) and size % 2 == 1),
-    ),
-    "search.ratio": Setting(
-        "two numbers above 0 and at most 1, the smaller first",
-        lambda value: _range(value, lambda ratio: _is_number(ratio) and 0 < ratio <= 1),
-    ),
-    "search.num_neighbors": Setting(
-        "two integers of at least 1, the smaller first",
-        lambda value: _range(value, lambda count: _is_int(count, 1, 1000)),
-    ),
-}
+class Params(Section):
+    """All of ``params.yaml``."""
+
+    seed: integer(0, 2**32 - 1)
+    data: Data
+    image: Image
+    backbone: BackboneSettings
+    patch: Patch
+    coreset: Coreset
+    score: Score
+    cv: CrossValidation
+    runtime: Runtime
 
 
 def flatten(params: Mapping[str, object], prefix: str = "") -> dict[str, object]:
@@ -249,7 +257,21 @@ def flatten(params: Mapping[str, object], prefix: str = "") -> dict[str, object]
     return flat
 
 
-def validate(params: Mapping[str, object], settings: Mapping[str, Setting] = SETTINGS) -> None:
+def settings(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """List the dotted keys of a section and what each allows, in words."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= settings(field.annotation, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = next(m.words for m in field.metadata if isinstance(m, Allowed))
+    return found
+
+
+_Model = TypeVar("_Model", bound=Section)
+
+
+def validate(params: Mapping[str, object], model: type[_Model] = Params) -> _Model:
     """Refuse unknown and missing keys, wrong types and values out of range.
 
     Raises
@@ -257,36 +279,43 @@ def validate(params: Mapping[str, object], settings: Mapping[str, Setting] = SET
     ValueError
         One line that names the key, the value and what is allowed.
     """
-    flat = flatten(params)
-    for key, value in flat.items():
-        if key not in settings:
-            inside = [k.removeprefix(f"{key}.") for k in settings if k.startswith(f"{key}.")]
-            if inside:
-                raise ValueError(
-                    f"{key}={value!r} is not allowed; it must be a section with {', '.join(inside)}"
-                )
-            section = key.rpartition(".")[0]
-            known = [k for k in settings if k.rpartition(".")[0] == section] or list(settings)
-            raise ValueError(f"unknown parameter {key}={value!r}; known are {', '.join(known)}")
-        if not settings[key].accepts(value):
-            raise ValueError(f"{key}={value!r} is not allowed; it must be {settings[key].allowed}")
-    for key in settings:
-        if key not in flat:
-            raise ValueError(f"parameter {key} is missing; it must be {settings[key].allowed}")
-    resize, size = flat.get("image.resize"), flat.get("image.size")
-    if isinstance(resize, int) and isinstance(size, int) and resize < size:
-        raise ValueError(
-            f"image.resize={resize} is smaller than the crop image.size={size}; "
-            f"it must be null or at least {size}"
-        )
-    anomalous, images = flat.get("gap.n_anomalous"), flat.get("gap.n_images")
-    if isinstance(anomalous, int) and isinstance(images, int) and anomalous >= images:
-        raise ValueError(
-            f"gap.n_anomalous={anomalous} of gap.n_images={images} leaves no normal image; "
-            f"it must be smaller"
-        )
-    if flat.get("score.reweight") is True and flat.get("score.num_neighbors") == 1:
-        raise ValueError(
-            "score.reweight=True with score.num_neighbors=1 makes every score 0 (eq. 7); "
-            "it must be false, or score.num_neighbors at least 2"
-        )
+    known, given = settings(model), flatten(params)
+    try:
+        validated = model.model_validate(params)
+    except ValidationError as error:
+        raise ValueError(_in_one_line(error.errors()[0], params, known)) from None
+    for key, allowed in known.items():  # defaults are for code; a file says all it means
+        if key not in given:
+            raise ValueError(f"parameter {key} is missing; it must be {allowed}")
+    return validated
+
+
+def _in_one_line(error: Mapping, params: Mapping, known: Mapping[str, str]) -> str:
+    key, value = _setting(error["loc"], known), error["input"]
+    if key in known and error["type"] != "missing":
+        value = reduce(getitem, key.split("."), params)  # the whole list, not one entry
+    inside = [name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}.")]
+    if error["type"] == "value_error" and inside:
+        return str(error["ctx"]["error"])  # of several settings together
+    if error["type"] == "missing":
+        first = key if key in known else f"{key}.{inside[0]}"
+        return f"parameter {first} is missing; it must be {known[first]}"
+    if isinstance(value, Mapping) and not inside:
+        key, value = next(iter(flatten(value, f"{key}.").items()), (key, value))
+    if key in known:
+        return f"{key}={value!r} is not allowed; it must be {known[key]}"
+    if inside:
+        return f"{key}={value!r} is not allowed; it must be a section with {', '.join(inside)}"
+    section = key.rpartition(".")[0]
+    near = [name for name in known if name.rpartition(".")[0] == section] or list(known)
+    return f"unknown parameter {key}={value!r}; known are {', '.join(near)}"
+
+
+def _setting(place: Iterable[object], known: Mapping[str, str]) -> str:
+    """Name the setting that a place lies in: what follows lies inside its value."""
+    key = ""
+    for part in place:
+        key = f"{key}.{part}" if key else str(part)
+        if key in known:
+            break
+    return key

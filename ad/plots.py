@@ -84,6 +84,17 @@ def coreset_scatter(ax: Axes, patches: np.ndarray, selected: np.ndarray) -> None
     ax.legend(loc="upper right")
 
 
+def coverage(ax: Axes, steps: np.ndarray, largest: np.ndarray, typical: np.ndarray) -> None:
+    """Draw patches' distances to their nearest selected one over the selection's size."""
+    ax.plot(steps, largest, "o-", color=ANOMALOUS_COLOUR, label="largest")
+    ax.plot(steps, typical, "s-", color=NORMAL_COLOUR, label="median")
+    ax.set_xscale("log")
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("patches selected")
+    ax.set_ylabel("distance to the nearest selected patch")
+    ax.legend()
+
+
 def plain_image(ax: Axes, image: np.ndarray, title: str) -> None:
     """Draw an image without axes."""
     ax.imshow(image)

@@ -4,6 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ad.backbone import LayerInfo
+from ad.dataset import ImageRecord, of_split
+from ad.determinism import sha256_array
+from ad.images import InputRule
+
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
     """Lay out rows as a Markdown table; floats get three decimals, ``None`` an empty cell."""
@@ -70,3 +75,61 @@ def inputs_note(inputs: Mapping[str, object]) -> str:
 def score_unit(*, squared: bool) -> str:
     """Name the unit of a patch score."""
     return "mean squared feature distance" if squared else "mean feature distance"
+
+
+def images_table(records: Sequence[ImageRecord]) -> str:
+    """Count a data set's images by split and label."""
+    rows = []
+    for split in ("train", "test"):
+        images = of_split(records, split)
+        labels = [record.label for record in images]
+        rows.append(
+            {
+                "split": split,
+                "images": len(images),
+                "normal": labels.count(0),
+                "anomalous": labels.count(1),
+                "unlabelled": labels.count(None),
+                "sizes (pixels)": ", ".join(sorted({f"{r.width} x {r.height}" for r in images})),
+                "modes": ", ".join(sorted({r.mode for r in images})),
+            }
+        )
+    return markdown_table(rows)
+
+
+def one_of_each_defect(records: Sequence[ImageRecord], n: int) -> list[int]:
+    """Choose n test images spread over the defects, anomalous ones first; return their numbers."""
+    test = sorted(
+        (number for number, record in enumerate(records) if record.split == "test"),
+        key=lambda k: (records[k].label != 1, records[k].defect or "", records[k].id),
+    )
+    return test[:: max(1, len(test) // n)][:n]
+
+
+def network_table(layers: Sequence[LayerInfo], rule: InputRule) -> str:
+    """List the layers that are read, and say how a picture becomes the input."""
+    rows = [
+        {"layer": each.name, "channels": each.channels, "pixels a position": each.reduction}
+        for each in layers
+    ]
+    mean, std = (", ".join(f"{v:g}" for v in values) for values in (rule.mean, rule.std))
+    way = "straight" if rule.resize is None else f"over {rule.resize} and a centre crop"
+    return (
+        f"{markdown_table(rows)}\n\nInput: {rule.size} x {rule.size} pixels, resized {way} "
+        f"({rule.resample.name.lower()}); mean {mean}, standard deviation {std}."
+    )
+
+
+def coreset_table(coresets: Mapping[str, np.ndarray], patches_per_image: int) -> str:
+    """Describe coresets, given by name as rows of patches."""
+    return markdown_table(
+        [
+            {
+                "coreset": name,
+                "selected": len(rows),
+                "images in it": len(np.unique(rows // patches_per_image)),
+                "SHA-256": sha256_array(rows)[:12],
+            }
+            for name, rows in coresets.items()
+        ]
+    )

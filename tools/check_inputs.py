@@ -9,69 +9,37 @@ weights come from, with their hashes). One line and exit code 1 if anything is w
 import hashlib
 from pathlib import Path
 
-import yaml
-
 from ad.backbone import load_backbone
-from ad.dataset import detect_layout, of_split, scan, write_manifest
-from ad.determinism import resolve_device, set_determinism
-from ad.features import PatchSettings, plan_extraction
+from ad.dataset import ImageRecord, detect_layout, of_split, scan, write_manifest
+from ad.determinism import set_determinism
+from ad.features import plan_extraction
 from ad.files import write_json
-from ad.params import validate
-from ad.threshold import fold_indices
+from ad.params import Params
+from ad.protocol import Protocol, fold_indices
+from tools.parameters import read_params
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # the renderer leaves it beside the images that it draws
 
 
-def read_params(path: Path) -> dict:
-    """Read params.yaml; a key that stands twice is an error (YAML would take the last)."""
-
-    class UniqueKeys(yaml.SafeLoader):
-        pass
-
-    def mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict:
-        keys = [loader.construct_object(key) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f"{path}, line {node.start_mark.line + 1}: {key} stands twice")
-        return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-    UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    try:
-        params = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(params, dict):
-        raise ValueError(f"{path} must hold sections of parameters, not {type(params).__name__}")
-    return params
-
-
-def check(params: dict) -> tuple[list, dict]:
-    """Validate everything that can be known before the work."""
-    validate(params)
-    runtime, backbone, image, patch = (
-        params[section] for section in ("runtime", "backbone", "image", "patch")
-    )
-    threads = set_determinism(params["seed"], runtime["threads"])
-    root = Path(params["data"]["path"])
+def check(params: Params) -> tuple[list[ImageRecord], dict]:
+    """Look at everything that can be known before the work."""
+    threads = set_determinism(params.seed, params.runtime.threads)
+    root = Path(params.data.path)
     records = scan(root, threads=threads)
     n_train, n_test = (len(of_split(records, split)) for split in ("train", "test"))
-    fold_indices(n_train, params["cv"]["folds"], shuffle=False, seed=0)
-    network = load_backbone(
-        backbone["name"],
-        weights=backbone["weights"],
-        layers=backbone["layers"],
-        seed=params["seed"],
+    fold_indices(n_train, params.cv.folds, shuffle=False, seed=0)
+    network = load_backbone(params.backbone, seed=params.seed)
+    rule = network.input_rule(params.image)
+    batch = params.backbone.batch_size
+    plan = plan_extraction(network, params.patch, rule.size, params.runtime, batch_size=batch)
+    smallest = Protocol(params.coreset, params.score, params.seed).bank_size(
+        plan.grid[0] * plan.grid[1] * (n_train - -(-n_train // params.cv.folds))
     )
-    settings = PatchSettings(patch["size"], patch["pretrain_dim"], patch["target_dim"])
-    plan_extraction(
-        network,
-        settings,
-        image_size=image["size"],
-        batch_size=backbone["batch_size"],
-        memory_gb=runtime["memory_gb"],
-        threads=threads,
-        device=resolve_device(runtime["device"]),
-    )
+    if smallest < params.score.num_neighbors:
+        raise ValueError(
+            f"score.num_neighbors={params.score.num_neighbors} exceeds the {smallest} patches that "
+            f"a fold's bank can have; lower it or add training images"
+        )
     content = "".join(f"{r.id}\n{r.label}\n{r.sha256}\n" for r in records)
     inputs = {
         "data": {
@@ -84,9 +52,12 @@ def check(params: dict) -> tuple[list, dict]:
             "sha256": hashlib.sha256(content.encode()).hexdigest(),
         },
         "weights": {
-            "backbone": backbone["name"],
+            "backbone": params.backbone.name,
             "source": network.weights_source,
             "sha256": network.weights_sha256,
+            "mean": list(rule.mean),
+            "std": list(rule.std),
+            "interpolation": rule.resample.name.lower(),
         },
     }
     return records, inputs
@@ -95,7 +66,7 @@ def check(params: dict) -> tuple[list, dict]:
 def main() -> None:
     """Check, then write both files."""
     try:
-        records, inputs = check(read_params(Path("params.yaml")))
+        records, inputs = check(read_params())
         write_manifest("artifacts/manifest.csv", records)
         write_json("artifacts/inputs.json", inputs)
     except (ValueError, OSError, MemoryError) as error:

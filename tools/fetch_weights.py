@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from ad.backbone import hub_weights
-from ad.backbone_study import empty_model, weights_files
 from ad.determinism import sha256_file
 from ad.files import atomic_path
+from studies.backbones.cost import empty_model, weights_files
 from tools.check_inputs import read_params
 
 FOLDER = Path("weights")

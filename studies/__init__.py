@@ -1,0 +1,1 @@
+"""The studies: one package each, deletable on its own."""

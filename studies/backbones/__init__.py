@@ -1,0 +1,1 @@
+"""What do other backbones cost, and what do they give?"""

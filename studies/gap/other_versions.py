@@ -1,0 +1,120 @@
+"""Run the study's case with older libraries, in an environment of their own, and record the scores.
+
+Usage: python -m studies.gap.other_versions            install the versions below, run, remove them again
+       python -m studies.gap.other_versions PYTHON     run with that interpreter's libraries instead
+
+The first form downloads about 2.5 GB and needs 7 GB of disk for as long as it runs, because PyTorch
+on Linux comes with CUDA. The record goes to studies/gap/other_versions.json, where
+'dvc repro studies/gap/dvc.yaml' finds it. It counts for the images, weights and settings of this
+run only; needs a finished 'dvc repro'.
+"""
+
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+import yaml
+
+from ad.determinism import available_cores
+from ad.files import read_json, write_json
+from studies.gap.interventions import Case, case_digest, run_elsewhere
+from ad.params import flatten, validate
+
+RECORD, MANIFEST = Path("studies/gap/other_versions.json"), Path("artifacts/manifest.csv")
+# Of early 2024 and before; the newest that still take each other, for Python 3.11 and 3.12.
+REQUIREMENTS = (
+    "torch==2.2.2",
+    "torchvision==0.17.2",
+    "timm==0.9.12",
+    "pillow==10.0.1",
+    "scikit-learn==1.3.2",
+    "numpy==1.26.4",
+    "opencv-python-headless==4.9.0.80",
+    "faiss-cpu",
+    "httpx",
+    "psutil",
+    "safetensors",
+    "scipy",
+    "threadpoolctl",
+    "tqdm",
+)
+
+
+def case_of(params: dict) -> Case:
+    """Make the case that notebook 22 makes of the same parameters."""
+    flat = flatten(params)
+    weights = flat["backbone.weights"]
+    return Case(
+        manifest=str(MANIFEST.resolve()),
+        data=str(Path(flat["data.path"]).resolve()),
+        backbone=flat["backbone.name"],
+        weights=weights if weights in ("hub", "random") else str(Path(weights).resolve()),
+        layers=tuple(flat["backbone.layers"]),
+        image_size=flat["image.size"],
+        image_resize=flat["image.resize"],
+        patch_size=flat["patch.size"],
+        pretrain_dim=flat["patch.pretrain_dim"],
+        target_dim=flat["patch.target_dim"],
+        num_neighbors=flat["score.num_neighbors"],
+        squared=flat["score.squared"],
+        folds=flat["cv.folds"],
+        coreset_ratio=flat["gap.coreset_ratio"],
+        projection_dim=flat["coreset.projection_dim"],
+        seed=flat["seed"],
+        threads=flat["runtime.threads"] or available_cores(),
+        memory_gb=flat["runtime.memory_gb"],
+    )
+
+
+def install(folder: Path) -> Path:
+    """Make an environment with the older libraries; return its interpreter."""
+    venv.create(folder, with_pip=True)
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-cache-dir", "--only-binary", ":all:", *REQUIREMENTS]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        lines = [line for line in finished.stderr.splitlines() if line.startswith("ERROR")]
+        reason = (lines or finished.stderr.splitlines() or ["pip gave no reason"])[0]
+        raise OSError(f"the older libraries cannot be installed here: {reason}")
+    return python
+
+
+def record(python: Path) -> dict:
+    """Run the case with an interpreter and write the record; return its versions."""
+    if not MANIFEST.is_file():
+        raise FileNotFoundError(f"{MANIFEST}: no finished run here; run 'dvc repro'")
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    validate(params)
+    case = case_of(params)
+    package = Path(__file__).resolve().parent.parent  # this tree's ad, in any environment
+    found = {"case": case_digest(case), **run_elsewhere(
+        case, {"PYTHONPATH": str(package)}, python=python)}  # fmt: skip
+    kept = [
+        run
+        for run in (read_json(RECORD)["runs"] if RECORD.is_file() else [])
+        if run["case"] == found["case"] and run["versions"] != found["versions"]
+    ]
+    write_json(RECORD, {"runs": [*kept, found]})
+    return found["versions"]
+
+
+def main(arguments: list[str]) -> None:
+    """Make the environment, or take the one that is named."""
+    if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
+        raise SystemExit(__doc__)
+    try:
+        if arguments:
+            versions = record(Path(arguments[0]))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                versions = record(install(Path(folder) / "older"))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"{RECORD}: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

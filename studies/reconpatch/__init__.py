@@ -1,0 +1,1 @@
+"""How few dimensions will do, and does ReConPatch help?"""

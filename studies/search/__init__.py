@@ -1,0 +1,1 @@
+"""How far does a search without labels get?"""

@@ -1,0 +1,83 @@
+"""Read ``params.yaml`` and the parameters that a stage declares in its ``dvc.yaml``."""
+
+import importlib
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+
+import yaml
+
+from ad.params import Params, Section, flatten, validate
+
+
+def read_yaml(path: Path) -> dict:
+    """Read a file of parameters; a key that stands twice is an error (YAML takes the last)."""
+
+    class UniqueKeys(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict:
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"{path}, line {node.start_mark.line + 1}: {key} stands twice")
+        return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+    UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    try:
+        params = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(params, dict):
+        raise ValueError(f"{path} must hold sections of parameters, not {type(params).__name__}")
+    return params
+
+
+def read_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate the pipeline's parameters."""
+    return validate(read_yaml(path))
+
+
+def _read_section(path: Path) -> Section:
+    """Read and validate a study's own parameters by the model beside them."""
+    module = importlib.import_module(".".join([*path.parent.parts, "settings"]))
+    try:
+        return validate(read_yaml(path), module.Settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def stage_parameters(address: str, extra: list[str]) -> dict[str, object]:
+    """Return the parameters that a stage declares, and those of the command line, flattened.
+
+    ``image.size`` becomes ``image_size``; ``seeds`` of studies/gap/params.yaml ``gap_seeds``.
+    As ``dvc.api.params_show``, which reads every pipeline and lock file for it: a second a stage.
+
+    Parameters
+    ----------
+    address : str
+        As DVC names a stage: ``evaluate``, or ``studies/gap/dvc.yaml:forensics``; matrix stages
+        with ``@`` and their value.  Empty outside of DVC.
+    extra : list of str
+        ``key=value``, values as YAML.
+    """
+    parameters: dict[str, object] = {}
+    if address:
+        pipeline, _, name = address.rpartition(":")
+        stages = yaml.safe_load(Path(pipeline or "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        for declared in stages[name.partition("@")[0]].get("params", []):
+            files = declared if isinstance(declared, dict) else {"params.yaml": [declared]}
+            for file, keys in files.items():
+                parameters |= _declared(Path(file), keys)
+    for item in extra:
+        key, _, value = item.partition("=")
+        parameters[key] = yaml.safe_load(value)
+    return parameters
+
+
+def _declared(path: Path, keys: list[str] | None) -> dict[str, object]:
+    own = path.parent != Path()
+    values = (_read_section(path) if own else read_params(path)).model_dump()
+    chosen = {key: reduce(getitem, key.split("."), values) for key in keys or values}
+    prefix = f"{path.parent.name}_" if own else ""
+    return {prefix + key.replace(".", "_"): value for key, value in flatten(chosen).items()}
