@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from ad.params import Params, Section, flatten, validate
+from ad.params import Params
+from ad.validation import Section, flatten, validate
 
 
 def read_yaml(path: Path) -> dict:
@@ -35,7 +36,7 @@ def read_yaml(path: Path) -> dict:
 
 def read_params(path: Path = Path("params.yaml")) -> Params:
     """Read and validate the pipeline's parameters."""
-    return validate(read_yaml(path))
+    return validate(read_yaml(path), Params)
 
 
 def _read_section(path: Path) -> Section:

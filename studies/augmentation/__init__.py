@@ -1,1 +1,1 @@
-"""Which changed copies of normals help, and which hide defects?"""
+"""Which changed copies of normals help, and which hide defects."""

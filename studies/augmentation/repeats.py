@@ -6,13 +6,13 @@ takes both for normal.  This shows without any anomaly.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.model_selection import KFold
 
-from ad.protocol import BankSettings, CrossValidated, cross_validate
+from ad.protocol import BankImages, Protocol, cross_validate, fold_indices
 
 PLAIN = "none"
 # Gives features of changed images: (image numbers, kind, seed) to (n, h, w, dim).
@@ -56,72 +56,68 @@ def outer_parts(n_normals: int, repeats: int, *, seed: int) -> list[tuple[np.nda
     return [(rest, unseen) for rest, unseen in parts[:repeats]]
 
 
-def run_repeats(
-    normals: np.ndarray,
-    test: np.ndarray,
-    kinds: Sequence[str],
-    changed: Changed,
-    settings: BankSettings,
-    *,
-    repeats: int,
-    folds: int,
-    n_copies: int,
-    seed: int,
-    threads: int | None = None,
-) -> list[Run]:
-    """Compare banks with copies of each kind with a bank of none, on other normals each time.
+@dataclass(frozen=True)
+class Repeats:
+    """How often, in how many folds, and with how many copies.
 
     Parameters
     ----------
-    normals, test : arrays of float32, shape (n_images, h, w, dim)
-        Features of unchanged images; may be memory-mapped.
-    kinds : sequence of str
-    changed : callable
-        Gives features of changed normals by image numbers, kind and seed.
-    settings : BankSettings
-        Copies do not enlarge a bank.
-    repeats : int
-        Each draws other unseen normals, other copies, other changes, folds and coresets.
+    number : int
+        Each repeat draws other unseen normals, other copies, other changes, folds and coresets.
     folds : int
         Shuffled folds of the protocol.
     n_copies : int
         Normals that get one copy; all of them where there are fewer.
     """
+
+    number: int
+    folds: int
+    n_copies: int
+
+
+def run_repeats(
+    normals: np.ndarray,
+    test: np.ndarray,
+    kinds: Sequence[str],
+    changed: Changed,
+    protocol: Protocol,
+    repeats: Repeats,
+) -> list[Run]:
+    """Compare banks with copies of each kind with a bank of none, on other normals each time.
+
+    Parameters
+    ----------
+    normals, test : arrays, shape (n_images, h, w, dim)
+        Features of unchanged images; may be memory-mapped.
+    kinds : sequence of str
+    changed : callable
+        Gives features of changed normals by image numbers, kind and seed.
+    protocol : Protocol
+        Copies do not enlarge a bank.
+    repeats : Repeats
+    """
     runs = []
-    for repeat, (rest, unseen) in enumerate(outer_parts(len(normals), repeats, seed=seed)):
-        own_seed = seed + repeat
-        generator = np.random.default_rng([seed, repeat])
-        chosen = np.sort(generator.choice(len(rest), min(n_copies, len(rest)), replace=False))
+    parts = outer_parts(len(normals), repeats.number, seed=protocol.seed)
+    for repeat, (rest, unseen) in enumerate(parts):
+        own = replace(protocol, seed=protocol.seed + repeat)
+        folds = fold_indices(len(rest), repeats.folds, shuffle=True, seed=own.seed)
+        generator = np.random.default_rng([protocol.seed, repeat])
+        n_copies = min(repeats.n_copies, len(rest))
+        chosen = np.sort(generator.choice(len(rest), n_copies, replace=False))
         fit, plain = normals[rest], [normals[unseen], test]
-        seen_by = {kind: changed(unseen, kind, own_seed) for kind in kinds}
-
-        def validate(
-            queries: Sequence[np.ndarray],
-            copies: np.ndarray | None,
-            fit: np.ndarray = fit,
-            chosen: np.ndarray = chosen,
-            own_seed: int = own_seed,
-        ) -> CrossValidated:
-            return cross_validate(
-                fit,
-                queries,
-                settings,
-                folds=folds,
-                shuffle=True,
-                seed=own_seed,
-                threads=threads,
-                copies=copies,
-                copied_from=None if copies is None else chosen,
-            )
-
+        seen_by = {kind: changed(unseen, kind, own.seed) for kind in kinds}
         for kind in (PLAIN, *kinds):
-            copies = None if kind == PLAIN else changed(rest[chosen], kind, own_seed)
+            images = BankImages([fit], np.arange(len(rest)))
+            if kind != PLAIN:
+                copies = changed(rest[chosen], kind, own.seed)
+                images = BankImages([fit, copies], np.concatenate([images.source, chosen]))
             shown = list(kinds) if kind == PLAIN else [kind]
-            result = validate([*plain, *(seen_by[name] for name in shown)], copies)
-            borders = np.cumsum([len(unseen), len(test), *[len(unseen)] * (len(shown) - 1)])
-            own, tested, *others = np.split(result.scores(), borders)
+            queries = [*plain, *(seen_by[name] for name in shown)]
+            result = cross_validate(fit, queries, folds, own, images=images)
+            borders = np.cumsum([len(query) for query in queries[:-1]])
+            first, tested, *others = np.split(result.scores(), borders)
             by_kind = dict(zip(shown, others, strict=True))
-            runs.append(Run(repeat, kind, result.threshold(), own, tested, by_kind))
+            runs.append(Run(repeat, kind, result.threshold(), first, tested, by_kind))
     return runs
 
 

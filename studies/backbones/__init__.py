@@ -1,1 +1,1 @@
-"""What do other backbones cost, and what do they give?"""
+"""What other backbones cost, and what they give."""

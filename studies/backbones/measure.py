@@ -1,67 +1,47 @@
-"""Measure one network of the backbone study, in a process of its own.
-
-Usage: python -m studies.backbones.measure NAME
+"""Measure one network of the study, in a process of its own.
 
 Writes artifacts/studies/backbones/<name>.json. With weights the whole protocol runs on all images;
 without, random weights run, which cost the same and have no quality (on a few images, if so asked).
 """
 
 import gc
-import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from studies.backbones.cost import (
-    WeightsFound,
-    layers_in_words,
-    load_for_study,
-    peak_resident_bytes,
-    spread_over,
-    timed_extraction,
-)
-from ad.dataset import of_split, read_manifest
+from ad.dataset import ImageRecord, of_split, read_manifest
 from ad.determinism import set_determinism
-from ad.features import PatchSettings
+from ad.evaluation import known_labels
 from ad.files import load_array, read_json, write_json
 from ad.metrics import bootstrap_interval, both_classes, f1_score, image_auroc
-from ad.protocol import BankSettings, cross_validate
+from ad.params import Coreset, CrossValidation, Image, Patch, Runtime, Score
+from ad.protocol import Protocol, cross_validate, fold_indices
+from studies.backbones.cost import peak_resident_bytes, spread_over, timed_extraction
+from studies.shared.networks import WeightsFound, load_found
 from studies.shared.uncertainty import auroc_interval
-from tools.check_inputs import read_params
 
 STUDIES = Path("artifacts/studies")
 
 
-def quality(features: np.ndarray, records: list, params: dict, threads: int) -> dict[str, object]:
+def quality(
+    features: np.ndarray, records: Sequence[ImageRecord], cv: CrossValidation, protocol: Protocol
+) -> dict[str, object]:
     """Run the protocol; quality figures are ``None`` where test labels are unknown."""
-    coreset, score, cv = params["coreset"], params["score"], params["cv"]
-    n_train = len(of_split(records, "train"))
-    result = cross_validate(
-        features[:n_train],
-        [features[n_train:]],
-        BankSettings(
-            coreset["ratio"],
-            coreset["projection_dim"],
-            score["num_neighbors"],
-            score["squared"],
-            score["reweight"],
-        ),
-        folds=cv["folds"],
-        shuffle=cv["shuffle"],
-        seed=params["seed"],
-        threads=threads,
-    )
-    scores, threshold = result.scores(cv["aggregate"]), result.threshold(cv["threshold"])
+    n_train, seed = len(of_split(records, "train")), protocol.seed
+    folds = fold_indices(n_train, cv.folds, shuffle=cv.shuffle, seed=seed)
+    result = cross_validate(features[:n_train], [features[n_train:]], folds, protocol)
+    scores, threshold = result.scores(cv.aggregate), result.threshold(cv.threshold)
     flags = scores > threshold
     found: dict[str, object] = dict.fromkeys(
         ("image_auroc", "auroc_low", "auroc_high", "f1", "f1_low", "f1_high")
     )
     found |= {"threshold": threshold, "n_flagged": int(flags.sum())}
-    labels = [record.label for record in of_split(records, "test")]
-    if None not in labels:
-        labels, seed = np.array(labels), params["seed"]
+    labels = known_labels(of_split(records, "test"))
+    if labels is not None:
+        found["scores"] = scores.tolist()
         found["f1"] = f1_score(labels, flags)
         found["f1_low"], found["f1_high"] = bootstrap_interval(labels, flags, seed=seed)
         if both_classes(labels):
@@ -70,39 +50,33 @@ def quality(features: np.ndarray, records: list, params: dict, threads: int) -> 
     return found
 
 
-def measure(name: str, params: dict) -> dict[str, object]:
+def measure(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
     """Extract, score if the weights are trained, and collect what it took."""
-    threads = set_determinism(params["seed"], params["runtime"]["threads"])
+    runtime = Runtime.of(parameters, "runtime_")
+    set_determinism(parameters["seed"], runtime.threads)
     found = WeightsFound(**read_json(STUDIES / "backbone_weights" / f"{name}.json"))
     records = read_manifest("artifacts/manifest.csv")
-    trained = found.weights != "random"
-    limit = params["backbones"]["cost_images"]
-    whole = trained or limit is None
+    limit = parameters["backbones_cost_images"]
+    whole = found.weights != "random" or limit is None
     chosen = np.arange(len(records)) if whole else spread_over(len(records), limit)
-    paths = [Path(params["data"]["path"]) / records[number].path for number in chosen]
-    backbone = load_for_study(name, found, seed=params["seed"])
-    layers = layers_in_words(backbone.layers)
+    paths = [Path(parameters["data_path"]) / records[number].path for number in chosen]
+    backbone = load_found(name, found, seed=parameters["seed"])
+    rule = backbone.input_rule(
+        Image(size=parameters["image_size"], resize=parameters["image_resize"])
+    )
+    patch, layers = Patch.of(parameters, "patch_"), [asdict(layer) for layer in backbone.layers]
     n_weights = sum(p.numel() for p in backbone.model.parameters())
-    patch, image = params["patch"], params["image"]
+    protocol = Protocol(
+        Coreset.of(parameters, "coreset_"), Score.of(parameters, "score_"), parameters["seed"]
+    )
     Path("build").mkdir(exist_ok=True)
     with TemporaryDirectory(dir="build") as folder:  # beside the data: it may need gigabytes
-        output = Path(folder) / "features.npy"
-        cost = timed_extraction(
-            backbone,
-            paths,
-            output,
-            PatchSettings(patch["size"], patch["pretrain_dim"], patch["target_dim"]),
-            image_size=image["size"],
-            image_resize=image["resize"],
-            batch_size=params["backbone"]["batch_size"],
-            memory_gb=params["runtime"]["memory_gb"],
-            threads=threads,
-        )
+        output, batch = Path(folder) / "features.npy", parameters["backbone_batch_size"]
+        cost = timed_extraction(backbone, paths, output, patch, rule, runtime, batch)
         del backbone  # the network is not needed for the banks,
         gc.collect()  # and its hooks refer back to it
-        scored = quality(load_array(output), records, params, threads) if whole else {}
-    if not trained:
-        scored = {}
+        cv = CrossValidation.of(parameters, "cv_")
+        scored = quality(load_array(output), records, cv, protocol) if whole else {}
     return {
         "name": name,
         **asdict(found),
@@ -112,24 +86,11 @@ def measure(name: str, params: dict) -> dict[str, object]:
         "feature_bytes": cost.feature_bytes_per_image * len(records),
         "peak_bytes": peak_resident_bytes(),
         "protocol_ran": whole,
-        "quality": scored,
+        "quality": scored if found.weights != "random" else {},
     }
 
 
-def main(arguments: list[str]) -> None:
+def main(parameters: Mapping[str, object]) -> None:
     """Measure the network named."""
-    if len(arguments) != 1:
-        raise SystemExit(__doc__)
-    try:
-        result = measure(arguments[0], read_params(Path("params.yaml")))
-    except (ValueError, OSError, MemoryError) as error:
-        raise SystemExit(f"error: {arguments[0]}: {error}") from None
-    write_json(STUDIES / "backbones" / f"{arguments[0]}.json", result)
-    print(
-        f"{arguments[0]}: {result['seconds_per_image']:.3f} s an image, peak "
-        f"{result['peak_bytes'] / 1e9:.2f} GB, weights {result['weights']}"
-    )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    name = str(parameters["name"])
+    write_json(STUDIES / "backbones" / f"{name}.json", measure(name, parameters))

@@ -10,24 +10,21 @@ from torch import Tensor
 
 from ad.backbone import Backbone
 from ad.dataset import of_split
+from ad.metrics import f1_score
+from ad.protocol import CrossValidated
+from studies.gap.case import Case, cross_validated, default_tag, run_elsewhere
 from studies.gap.interventions import (
     CHOICE,
     MISTAKE,
     REENACTED,
-    Case,
+    Change,
     Control,
-    Outcome,
     Row,
-    case_digest,
     decide,
-    default_tag,
     detect,
-    outcome_of,
-    run_elsewhere,
 )
 from studies.gap.listings import hash_order, natural_order, raw_listings, unpadded_order
 from studies.gap.loaders import DECODERS, load_opencv, run_network
-from ad.metrics import f1_score
 
 
 def listing_orders(case: Case, split: str) -> dict[str, np.ndarray]:
@@ -75,7 +72,7 @@ def order_factors(control: Control) -> Iterator[Row]:
         found = detect(listed, n_train, case)
         yield control.row(f"training images, {name} listing", group, found)
         if name == "by hash":
-            mixed = detect(control.features, n_train, case, bank_features=listed)
+            mixed = detect(control.features, n_train, case, Change(bank_features=listed))
             yield control.row(
                 "banks and held-out images from two listings", group, mixed, kind=MISTAKE
             )
@@ -121,13 +118,11 @@ def adaptive_threshold(held_out: Sequence[np.ndarray]) -> float:
 def threshold_factors(control: Control) -> Iterator[Row]:
     """Change the threshold's rule, the aggregation, or mistake one for another."""
     group, outcome = "threshold", control.outcome
-    held_out, folds = outcome.held_out, outcome.fold_scores
+    folds, held_out = outcome.folds, outcome.folds.held_out
     for rule in ("quantile:0.99", "quantile:0.95", "mean_sd:3"):
-        yield control.row(
-            f"threshold {rule}", group, decide(held_out, folds, rule=rule), kind=CHOICE
-        )
+        yield control.row(f"threshold {rule}", group, decide(folds, rule=rule), kind=CHOICE)
     for how in ("mean", "median"):
-        found = decide(held_out, folds, aggregate=how)
+        found = decide(folds, aggregate=how)
         yield control.row(f"folds' scores by {how}", group, found, kind=CHOICE)
     yield control.row(
         "threshold of best F1 on normal-only data (the minimum)",
@@ -135,10 +130,12 @@ def threshold_factors(control: Control) -> Iterator[Row]:
         replace(outcome, threshold=adaptive_threshold(held_out)),
         kind=MISTAKE,
     )
-    first = Outcome(held_out[:1], folds[:1], folds[0], float(held_out[0].max()))
+    first = decide(CrossValidated(held_out[:1], folds.fold_scores[:1]))
     yield control.row("first fold only", group, first, kind=CHOICE)
-    squares = outcome.scores**2 if not control.case.squared else outcome.scores
-    root = outcome.threshold if not control.case.squared else float(np.sqrt(outcome.threshold))
+    squares = outcome.scores**2 if not control.case.score.squared else outcome.scores
+    root = (
+        outcome.threshold if not control.case.score.squared else float(np.sqrt(outcome.threshold))
+    )
     yield control.row(
         "squared scores against a plain threshold",
         group,
@@ -167,26 +164,19 @@ def seed_factors(control: Control, *, repeats: int) -> Iterator[Row]:
     group, case = "seeds", control.case
     features, n_train = control.features, control.n_train
     other = case.seed + 1
-    for name, seeds in (
-        ("start of the coreset", {"start_seed": other}),
-        ("projection", {"projection_seed": other}),
-        ("folds shuffled", {"fold_seed": other}),
+    for name, change in (
+        ("start of the coreset", Change(start_seed=other)),
+        ("projection", Change(projection_seed=other)),
+        ("folds shuffled", Change(fold_seed=other)),
     ):
-        yield control.row(f"seed: {name}", group, detect(features, n_train, case, **seeds))
+        yield control.row(f"seed: {name}", group, detect(features, n_train, case, change))
     if repeats < 1:
         return
     rows = [
         control.row(
             f"all seeds, median of {repeats}",
             group,
-            detect(
-                features,
-                n_train,
-                case,
-                start_seed=case.seed + number,
-                projection_seed=case.seed + number,
-                fold_seed=case.seed + number,
-            ),
+            detect(features, n_train, case, Change(*[case.seed + number] * 3)),
         )
         for number in range(1, repeats + 1)
     ]
@@ -204,7 +194,7 @@ def seed_factors(control: Control, *, repeats: int) -> Iterator[Row]:
 
 def search_factors(control: Control) -> Iterator[Row]:
     """Search neighbours with FAISS instead of blocked products."""
-    outcome = detect(control.features, control.n_train, control.case, index="faiss_flat")
+    outcome = detect(control.features, control.n_train, control.case, Change(index="faiss_flat"))
     yield control.row("FAISS flat index", "search", outcome)
 
 
@@ -250,7 +240,7 @@ def decoding_factors(control: Control) -> Iterator[Row]:
 
 def partly_loaded(case: Case) -> Backbone:
     """Leave the last layer that is read at its random start, as a lenient loader would."""
-    loaded, network = case.network(), replace(case, weights="random").network()
+    loaded, network = case.network(), case.network(weights="random")
     last = loaded.layers[-1].name
     state: dict[str, Tensor] = {
         key: value
@@ -264,17 +254,17 @@ def partly_loaded(case: Case) -> Backbone:
 def weight_factors(control: Control) -> Iterator[Row]:
     """Leave weights out, or the last layer of them; take another pretrained tag."""
     group, case, n_train = "weights", control.case, control.n_train
-    if case.weights != "random":
+    if case.backbone.weights != "random":
         for name, network in (
-            ("weights not loaded (random)", replace(case, weights="random").network()),
+            ("weights not loaded (random)", case.network(weights="random")),
             ("last layer not loaded", partly_loaded(case)),
         ):
             outcome = detect(run_network(network, case), n_train, case)
             yield control.row(name, group, outcome, kind=MISTAKE)
-    for name in other_weights(case.backbone):
+    for name in other_weights(case.backbone.name):
         factor = f"weights {name} of the hub"
         try:
-            network = replace(case, backbone=name, weights="hub").network()
+            network = case.network(name=name, weights="hub")
         except ConnectionError:
             yield control.not_run(factor, group, "the hub cannot be reached", kind=CHOICE)
         else:
@@ -336,18 +326,25 @@ def features_note(control: Control, sums: Sequence[float]) -> str:
 def machine_factors(control: Control) -> Iterator[Row]:
     """Change the number of threads and the instruction set, images to flags."""
     group, case = "machine", control.case
-    threads = 1 if case.threads != 1 else 2
-    runs = {f"{threads} thread{'s' * (threads > 1)}": (replace(case, threads=threads), {})}
+    threads = 1 if torch.get_num_threads() != 1 else 2
+    runs = {
+        f"{threads} thread{'s' * (threads > 1)}": (
+            case.model_copy(
+                update={"runtime": case.runtime.model_copy(update={"threads": threads})}
+            ),
+            {},
+        )
+    }
     runs |= {name: (case, environment) for name, environment in MACHINES.items()}
     for name, (changed, environment) in runs.items():
         found = run_elsewhere(changed, environment)
         note = features_note(control, found["feature_sums"])
-        yield control.row(name, group, outcome_of(found), note=note)
+        yield control.row(name, group, decide(cross_validated(found)), note=note)
 
 
 def version_factors(control: Control, records: Sequence[Mapping]) -> Iterator[Row]:
-    """Take runs of the same case with other libraries from records of `studies.gap.other_versions`."""
-    group, digest = "machine", case_digest(control.case)
+    """Take runs of the same case with other libraries from records (`other_versions`)."""
+    group, digest = "machine", control.case.digest()
     own = [record for record in records if record["case"] == digest]
     if not own:
         yield control.not_run(
@@ -360,7 +357,10 @@ def version_factors(control: Control, records: Sequence[Mapping]) -> Iterator[Ro
         note = features_note(control, record["feature_sums"])
         note += ": " + ", ".join(f"{name} {version}" for name, version in versions.items())
         yield control.row(
-            f"older libraries, torch {versions['torch']}", group, outcome_of(record), note=note
+            f"older libraries, torch {versions['torch']}",
+            group,
+            decide(cross_validated(record)),
+            note=note,
         )
 
 
@@ -371,7 +371,7 @@ def pair_factors(control: Control) -> Iterator[Row]:
     yield control.row(
         "rows by hash and threshold of best F1 on normal-only data",
         group,
-        outcome.scores[order] > adaptive_threshold(outcome.held_out),
+        outcome.scores[order] > adaptive_threshold(outcome.folds.held_out),
         kind=MISTAKE,
         how=REENACTED,
         scores=outcome.scores[order],
@@ -379,13 +379,5 @@ def pair_factors(control: Control) -> Iterator[Row]:
     features = run_network(case.network(), case, loader=load_opencv)
     features = features.astype(np.float16).astype(np.float32)
     other = case.seed + 1
-    together = detect(
-        features,
-        control.n_train,
-        case,
-        start_seed=other,
-        projection_seed=other,
-        fold_seed=other,
-        index="faiss_flat",
-    )
+    together = detect(features, control.n_train, case, Change(other, other, other, "faiss_flat"))
     yield control.row("OpenCV, float16, FAISS and all seeds together", group, together, kind=CHOICE)

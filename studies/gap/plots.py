@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from studies.gap.records import Comparison
 from ad.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, THRESHOLD_STYLE, Axes
+from studies.gap.records import Comparison
 
 STATE_COLOURS = {
     "equal": NORMAL_COLOUR,

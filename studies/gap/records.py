@@ -222,7 +222,9 @@ def read_record(path: str | Path) -> dict:
     """Read a record; refuse other files in one line."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such record; 'python -m studies.gap.records record' writes one")
+        raise FileNotFoundError(
+            f"{path}: no such record; 'python -m studies.gap.records record' writes one"
+        )
     try:
         # Mail may add a byte-order mark, and names from Windows may have backslashes.
         text = path.read_text(encoding="utf-8-sig").replace("\\\\", "/")
@@ -637,7 +639,9 @@ def save_comparison(path: str | Path, result: Comparison, a: dict, b: dict) -> N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m studies.gap.records", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.gap.records", description=__doc__.splitlines()[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     record = commands.add_parser("record", help="describe the finished run in one file")
     record.add_argument("out", type=Path)

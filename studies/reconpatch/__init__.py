@@ -1,1 +1,1 @@
-"""How few dimensions will do, and does ReConPatch help?"""
+"""How few dimensions will do, and whether ReConPatch helps."""

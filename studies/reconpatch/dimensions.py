@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import rankdata
 
-from ad.coreset import k_center_greedy
-from ad.memory_bank import score_images
+from ad.protocol import BankImages, Protocol, score_in_parts, select_coresets
+from studies.reconpatch.maps import LinearMap, Moments, pca_map, pooling_map, projection_map
 from studies.reconpatch.training import Settings, train
-from ad.reduction import LinearMap, Moments, pca_map, pooling_map, projection_map
 
 # Simplest first: where the choice cannot tell two apart, the earlier one is taken.
 METHODS = (
@@ -137,17 +136,9 @@ def map_scores(
     linear_map: LinearMap,
     normals: np.ndarray,
     queries: np.ndarray,
-    *,
-    ratio: float,
-    num_neighbors: int,
-    squared: bool,
-    seed: int,
-    threads: int | None = None,
+    protocol: Protocol,
 ) -> np.ndarray:
     """Select a coreset in the mapped space and score images against it, as PatchCore does.
-
-    The selection sees the whole mapped space: another random projection for every map would be a
-    second reduction behind the one that is compared.
 
     Parameters
     ----------
@@ -155,31 +146,18 @@ def map_scores(
     normals : array of float32, shape (n_normals, h, w, dim)
         Images of the bank.
     queries : array of float32, shape (n_queries, h, w, dim)
-    ratio, num_neighbors, squared
-        Of coreset and scores.
-    seed : int
-        Of the coreset's first centre.
+    protocol : Protocol
+        Without a projection: another one for every map would be a second reduction behind the one
+        that is compared.
 
     Returns
     -------
     array of float64, shape (n_queries,)
     """
-    patches = linear_map(normals.reshape(-1, normals.shape[-1]), threads=threads)
-    picks = k_center_greedy(
-        patches,
-        max(num_neighbors, round(ratio * len(patches))),
-        seed=seed,
-        threads=threads,
-        progress=False,
-    )
-    return score_images(
-        linear_map(queries, threads=threads),
-        patches[picks],
-        num_neighbors=num_neighbors,
-        squared=squared,
-        reweight=False,
-        threads=threads,
-    ).images
+    everyone = np.arange(len(normals))
+    images = BankImages([linear_map(normals)], everyone)
+    (rows,) = select_coresets(images, [everyone], protocol)
+    return score_in_parts(linear_map(queries), images.take(rows), protocol.score).images
 
 
 def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
@@ -228,12 +206,7 @@ def measure_candidate(
     normals: np.ndarray,
     held_out: np.ndarray,
     synthetic: np.ndarray,
-    *,
-    draws: Sequence[int],
-    ratio: float,
-    num_neighbors: int,
-    squared: bool,
-    threads: int | None = None,
+    protocols: Sequence[Protocol],
 ) -> Candidate:
     """Score held-out normals and their synthetic anomalies in a map's space.
 
@@ -248,29 +221,13 @@ def measure_candidate(
     held_out : array of float32, shape (n_images, h, w, dim)
     synthetic : array of float32, shape (n_images * n_kinds, h, w, dim)
         All kinds of the first image, then of the second, and so on.
-    draws : sequence of int
-        Seeds of the coresets.
-    ratio, num_neighbors, squared
-        Of coreset and scores.
+    protocols : sequence of Protocol
+        One a draw of the coreset: they differ in their seeds.
     """
     queries = np.concatenate([held_out, synthetic])
-    scores = np.stack(
-        [
-            map_scores(
-                linear_map,
-                normals,
-                queries,
-                ratio=ratio,
-                num_neighbors=num_neighbors,
-                squared=squared,
-                seed=seed,
-                threads=threads,
-            )
-            for seed in draws
-        ]
-    )
+    scores = np.stack([map_scores(linear_map, normals, queries, each) for each in protocols])
     n_images = len(held_out)
-    pasted = scores[:, n_images:].reshape(len(draws), n_images, -1)
+    pasted = scores[:, n_images:].reshape(len(protocols), n_images, -1)
     return Candidate(method, linear_map.matrix.shape[1], scores[:, :n_images], pasted)
 
 

@@ -29,15 +29,13 @@ class LinearMap:
     matrix: np.ndarray
     mean: np.ndarray
 
-    def __call__(self, features: np.ndarray, *, threads: int | None = None) -> np.ndarray:
+    def __call__(self, features: np.ndarray) -> np.ndarray:
         """Map features; the last axis is the feature, the others stay.
 
         Parameters
         ----------
         features : array of float, shape (..., dim)
             May be memory-mapped.
-        threads : int, optional
-            Number of threads; the result does not depend on it.
 
         Returns
         -------
@@ -55,7 +53,7 @@ class LinearMap:
             chunk = torch.from_numpy(np.array(flat[rows], dtype=np.float32))
             result[rows] = ((chunk - mean) @ matrix).numpy()
 
-        with chunk_map(threads) as run:
+        with chunk_map() as run:
             for _ in run(one_chunk, range(0, len(flat), ROWS)):
                 pass
         return result.reshape(*features.shape[:-1], n_components)
@@ -100,15 +98,13 @@ class Moments:
         return 2.0 * float(self.eigenvalues.sum())
 
 
-def patch_moments(patches: np.ndarray, *, threads: int | None = None) -> Moments:
+def patch_moments(patches: np.ndarray) -> Moments:
     """Compute mean and covariance of patches and the covariance's eigenvectors.
 
     Parameters
     ----------
     patches : array of float, shape (n_patches, dim)
         Normal training patches; may be memory-mapped.
-    threads : int, optional
-        Number of threads; the result does not depend on it.
 
     Raises
     ------
@@ -128,7 +124,7 @@ def patch_moments(patches: np.ndarray, *, threads: int | None = None) -> Moments
 
     total = torch.zeros(dim, dtype=torch.float64)
     products = torch.zeros(dim, dim, dtype=torch.float64)
-    with chunk_map(threads) as run:
+    with chunk_map() as run:
         for first, second in run(one_chunk, range(0, n, ROWS)):
             total += first
             products += second

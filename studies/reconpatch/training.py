@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ad.determinism import one_thread_per_operation
 from ad.progress import progress_bar
-from ad.reduction import LinearMap, Moments, pca_map
+from studies.reconpatch.maps import LinearMap, Moments, pca_map
 
 SMALLEST_SQUARE = 1e-12  # the root's slope is unbounded at 0; below this the gradient is zero
 

@@ -1,1 +1,1 @@
-"""How far does a search without labels get?"""
+"""How far a search without labels gets."""

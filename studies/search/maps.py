@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ad.backbone import Backbone, resolve_layers
-from ad.features import CPU_CHUNK, PatchSettings, patch_features
+from ad.features import CPU_CHUNK, patch_features
 from ad.files import array_writer, load_array
-from ad.images import network_input
+from ad.images import InputRule, network_input
 from ad.parallel import chunk_map
+from ad.params import Patch
 from ad.progress import progress_bar
 
 ROWS = 16  # images whose maps become patch features at a time
@@ -22,9 +24,7 @@ def write_maps(
     paths: Sequence[Path],
     folder: Path,
     *,
-    size: int,
-    resize: int | None,
-    threads: int,
+    rule: InputRule,
     progress: bool = True,
 ) -> list[Path]:
     """Write the maps of all of a backbone's layers, as the network gives them.
@@ -34,6 +34,7 @@ def write_maps(
     list of path
         One ``.npy`` a layer: float32, shape (n_images, channels, h, w).
     """
+    size = rule.size
     with torch.inference_mode():
         shapes = [maps.shape[1:] for maps in backbone(torch.zeros(1, 3, size, size))]
     files = [folder / f"{size}_{layer.name}.npy" for layer in backbone.layers]
@@ -42,7 +43,7 @@ def write_maps(
         rows = slice(start, min(start + CPU_CHUNK, len(paths)))
         batch = np.zeros((CPU_CHUNK, 3, size, size), dtype=np.float32)  # always of one size
         for row, path in enumerate(paths[rows]):
-            batch[row] = network_input(path, size=size, resize=resize)
+            batch[row] = network_input(path, rule)
         with torch.inference_mode():
             maps = backbone(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
         return rows, [each[: rows.stop - rows.start].numpy() for each in maps]
@@ -53,7 +54,7 @@ def write_maps(
             stack.enter_context(array_writer(file, (len(paths), *shape), np.float32))
             for file, shape in zip(files, shapes, strict=True)
         ]
-        run = stack.enter_context(chunk_map(threads))
+        run = stack.enter_context(chunk_map())
         bar = stack.enter_context(
             progress_bar(len(paths), f"maps at {size}", "image", show=progress)
         )
@@ -74,10 +75,10 @@ class MapCache:
     paths : sequence of path
     folder : path
         Where maps are kept; the caller removes it.
-    image_size, image_resize
-        The study's; another size scales ``image_resize`` with it.
-    settings : PatchSettings
-        The study's; the search changes ``size`` alone.
+    rule : InputRule
+        The pipeline's; another size scales ``resize`` with it.
+    patch : Patch
+        The pipeline's; the search changes ``size`` alone.
     """
 
     def __init__(
@@ -85,29 +86,22 @@ class MapCache:
         backbone: Backbone,
         paths: Sequence[Path],
         folder: Path,
+        rule: InputRule,
+        patch: Patch,
         *,
-        image_size: int,
-        image_resize: int | None,
-        settings: PatchSettings,
-        threads: int,
         progress: bool = True,
     ) -> None:
         self.backbone, self.paths, self.folder = backbone, list(paths), folder
-        self.image_size, self.image_resize, self.settings = image_size, image_resize, settings
-        self.threads, self.progress = threads, progress
+        self.rule, self.patch, self.progress = rule, patch, progress
         self._files: dict[int, list[Path]] = {}
 
     def _maps(self, size: int) -> list[np.ndarray]:
         if size not in self._files:
-            resize = self.image_resize
+            old = self.rule
+            resize = None if old.resize is None else round(old.resize * size / old.size)
+            rule = replace(old, size=size, resize=resize)
             self._files[size] = write_maps(
-                self.backbone,
-                self.paths,
-                self.folder,
-                size=size,
-                resize=None if resize is None else round(resize * size / self.image_size),
-                threads=self.threads,
-                progress=self.progress,
+                self.backbone, self.paths, self.folder, rule=rule, progress=self.progress
             )
         return [load_array(file) for file in self._files[size]]
 
@@ -135,7 +129,7 @@ class MapCache:
             for layer, values in zip(self.backbone.layers, self._maps(size), strict=True)
             if layer.name in wanted
         ]
-        own = PatchSettings(patch_size, self.settings.pretrain_dim, self.settings.target_dim)
+        own = self.patch.model_copy(update={"size": patch_size})
         parts = []
         with torch.inference_mode():
             for start in range(0, len(rows), ROWS):

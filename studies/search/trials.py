@@ -22,9 +22,10 @@ from torch import nn
 
 from ad.backbone import resolve_layers
 from ad.metrics import image_auroc
+from ad.params import Coreset, Score
 from ad.progress import progress_bar
+from ad.protocol import BankImages, Protocol, score_in_parts, select_coresets
 from studies.search.maps import MapCache
-from ad.protocol import BankSettings, draw_bank, image_scores
 
 STARTUP = 10  # trials before the sampler learns; Optuna's default
 
@@ -269,11 +270,12 @@ def score_choice(
         "layers": choice.layer_list(),
         "patch_size": choice.patch_size,
     }
-    settings = BankSettings(
-        choice.ratio, projection_dim, choice.num_neighbors, squared, choice.reweight
-    )
-    bank = draw_bank(cache.features(fit, **how), settings, seed=seed, threads=cache.threads)
-    return image_scores(cache.features(scored, **how), bank, settings, threads=cache.threads)
+    score = Score(num_neighbors=choice.num_neighbors, squared=squared, reweight=choice.reweight)
+    coreset = Coreset(ratio=choice.ratio, projection_dim=projection_dim)
+    normals, everyone = cache.features(fit, **how), np.arange(len(fit))
+    images = BankImages([normals], everyone)
+    (rows,) = select_coresets(images, [everyone], Protocol(coreset, score, seed))
+    return score_in_parts(cache.features(scored, **how), images.take(rows), score).images
 
 
 def synthetic_aurocs(normal: np.ndarray, synthetic: Mapping[str, np.ndarray]) -> dict[str, float]:

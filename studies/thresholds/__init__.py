@@ -1,1 +1,1 @@
-"""Which threshold rule keeps its promise on unseen normals?"""
+"""Which threshold rule keeps its promise on unseen normals."""

@@ -1,6 +1,6 @@
 """Threshold rules measured on normals that had no part in them, and folds that make sense.
 
-`ad.threshold` holds the protocol; this module compares it with others.  All of it works on normal
+`ad.protocol` holds the protocol; this module compares it with others.  All of it works on normal
 images alone.
 """
 
@@ -15,12 +15,15 @@ from scipy.stats import beta, binomtest, genpareto
 from sklearn.cluster import KMeans
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
-from ad.coreset import k_center_greedy
-from ad.memory_bank import score_images
 from ad.progress import progress_bar
-from ad.threshold import aggregate_folds, fold_threshold
-
-Folds = list[tuple[np.ndarray, np.ndarray]]
+from ad.protocol import (
+    Folds,
+    Protocol,
+    aggregate_folds,
+    cross_validate,
+    final_threshold,
+    fold_threshold,
+)
 
 
 def conformal_threshold(scores: np.ndarray, rate: float) -> float:
@@ -147,63 +150,32 @@ def cross_conformal_p_values(nested: NestedScores) -> np.ndarray:
 
 def nested_scores(
     features: np.ndarray,
+    protocol: Protocol,
     *,
     outer_folds: int,
     split: Callable[[np.ndarray], Folds],
-    ratio: float,
-    projection_dim: int | None,
-    num_neighbors: int,
-    squared: bool,
-    seed: int,
-    threads: int | None = None,
-    progress: bool = True,
 ) -> list[NestedScores]:
     """Run the protocol's cross-validation on all but an outer part of the normals, each in turn.
 
     Parameters
     ----------
-    features : array of float32, shape (n_images, h, w, dim)
+    features : array, shape (n_images, h, w, dim)
         Of normal training images; may be memory-mapped.
+    protocol : Protocol
+        Its seed is that of the outer split, too.
     outer_folds : int
         Parts that are held out in turn; every image is an outer one once.  Drawn at random.
     split : callable
-        Takes the numbers of the other images; returns the folds inside as (training, validation)
+        Takes the numbers of the other images; returns the folds inside as (training, held-out)
         places among them.
-    ratio, projection_dim, num_neighbors, squared
-        Of the coresets and scores, as in the study.
-    seed : int
-        Of the outer split and the coresets.
     """
-    dim = features.shape[-1]
-    splitter = KFold(outer_folds, shuffle=True, random_state=seed)
+    splitter = KFold(outer_folds, shuffle=True, random_state=protocol.seed)
     results = []
-    with progress_bar(outer_folds, "nested folds", "outer part", show=progress) as bar:
+    with progress_bar(outer_folds, "nested folds", "outer part") as bar:
         for rest, outer in splitter.split(features):
-            inner_scores, outer_scores = [], []
-            for train, held_out in split(rest):
-                patches = features[rest[train]].reshape(-1, dim)
-                n_select = max(num_neighbors, round(ratio * len(patches)))
-                picks = k_center_greedy(
-                    patches,
-                    n_select,
-                    seed=seed,
-                    projection_dim=projection_dim,
-                    threads=threads,
-                    progress=False,
-                )
-                queries = np.concatenate([rest[held_out], outer])
-                scores = score_images(
-                    features[queries],
-                    patches[picks],
-                    num_neighbors=num_neighbors,
-                    squared=squared,
-                    reweight=False,
-                    threads=threads,
-                ).images
-                inner_scores.append(scores[: len(held_out)])
-                outer_scores.append(scores[len(held_out) :])
+            found = cross_validate(features[rest], [features[outer]], split(rest), protocol)
+            results.append(NestedScores(found.held_out, found.fold_scores))
             bar.update(1)
-            results.append(NestedScores(inner_scores, np.stack(outer_scores)))
     return results
 
 
@@ -222,11 +194,11 @@ def threshold_of(rule: str, inner: Sequence[np.ndarray]) -> float:
     ----------
     rule : str
         ``mean of maxima`` is the protocol's; ``max``, ``quantile:Q`` and ``mean_sd:K`` (see
-        `ad.threshold.fold_threshold`), ``pareto:RATE`` and ``conformal:RATE`` look at the scores
+        `ad.protocol.fold_threshold`), ``pareto:RATE`` and ``conformal:RATE`` look at the scores
         of all folds together.
     """
     if rule == "mean of maxima":
-        return float(np.mean([own.max() for own in inner]))
+        return final_threshold(inner)
     pooled = np.concatenate(inner)
     name, _, number = rule.partition(":")
     if name == "pareto":
