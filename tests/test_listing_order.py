@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ad.threshold import aggregate_folds, fold_indices, fold_threshold
 from small_data import write_competition, write_mvtec
 
 from ad.backbone import load_backbone
@@ -16,7 +17,6 @@ from ad.determinism import listing_is_sorted
 from ad.features import PatchSettings, extract_features
 from ad.files import load_array
 from ad.memory_bank import score_images
-from ad.threshold import aggregate_folds, fold_indices, fold_threshold
 
 
 class ShuffledScan:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ad.threshold import fold_indices
 from sklearn.neighbors import NearestNeighbors
 
 from ad import protocol as study_protocol
 from ad.coreset import k_center_greedy
 from ad.files import load_array
 from ad.protocol import BankSettings, cross_validate, draw_bank, image_scores
-from ad.threshold import fold_indices
 
 SETTINGS = BankSettings(0.1, None, 3, squared=False)
 
