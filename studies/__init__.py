@@ -1,0 +1,1 @@
+"""The studies, a package each; they use `ad`, and `ad` knows nothing of them."""

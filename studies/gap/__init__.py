@@ -1,0 +1,1 @@
+"""Why two systems reported different scores, and what the printed values can come from."""
