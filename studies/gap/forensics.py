@@ -17,7 +17,8 @@ import numpy as np
 from studies.gap.enumeration import Reading, Reported, explanations, splits
 
 NO_INFORMATION = "no information in the flags"
-SOME_INFORMATION = "some information, any amount"
+SOME_INFORMATION = "some information, as much in every model"
+OWN_INFORMATION = "some information, each model its own"
 IN_ORDER = "working, rows in order"
 DECISIVE = 2.0  # log10 of a Bayes factor; Jeffreys, Theory of Probability, appendix B
 STEPS = 100  # steps of the information from 0 to 1
@@ -136,7 +137,10 @@ def equal_footing(
 
 
 def standard_causes(reading: Reading, *, working: float, window: float) -> dict[str, np.ndarray]:
-    """Build the causes that the study compares, each a table of (TP, FP).
+    """Build the causes that the study compares.
+
+    Each is a table over (TP, FP), or a stack of tables, equally likely, of which all models have
+    the same one.
 
     Parameters
     ----------
@@ -163,7 +167,8 @@ def _causes(positives: int, negatives: int, working: float, flags: range) -> dic
     some = [information_table(*counts, flags, amount) for amount in amounts]
     return {
         NO_INFORMATION: information_table(*counts, flags, Fraction(0)),
-        SOME_INFORMATION: sum(some) / len(some),
+        SOME_INFORMATION: np.stack(some),
+        OWN_INFORMATION: sum(some) / len(some),
         IN_ORDER: equal_footing(hits, alarms, flags),
         "threshold too high": equal_footing(any_hits, alarms, flags),
         "threshold too low": equal_footing(hits, any_alarms, flags),
@@ -212,11 +217,20 @@ def likelihoods(
 ) -> dict[str, float]:
     """Probability of every printed value together under each cause, averaged over the splits.
 
-    The models share the split; given it, they are taken as independent.  All are 0 where no split
-    fits the reading.
+    The models share the split and, of a stack, the table; given both, they are taken as
+    independent.  All are 0 where no split fits the reading.
+
+    Parameters
+    ----------
+    causes : mapping of str to array
+        See `standard_causes`.
     """
-    values = joint_likelihoods(models, reading, np.stack(list(causes.values())))
-    return dict(zip(causes, values, strict=True))
+    stacks = [table if table.ndim == 3 else table[None] for table in causes.values()]
+    values = iter(joint_likelihoods(models, reading, np.concatenate(stacks)))
+    return {
+        name: fsum(next(values) for _ in stack) / len(stack)
+        for name, stack in zip(causes, stacks, strict=True)
+    }
 
 
 def joint_likelihoods(

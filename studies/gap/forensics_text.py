@@ -157,7 +157,7 @@ def likely(study: Investigation) -> str:
     text = (
         f"The flags carried little or no information. Information is sensitivity minus false-alarm "
         f"rate; 0 is chance, 1 is perfect. It is below {profile.upper_bound():.2f} with 95 % "
-        f"probability"
+        f"probability, if all from -1 to 1 was as likely before"
     )
     if bound is not None:
         text += (
