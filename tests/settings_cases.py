@@ -36,21 +36,21 @@ def cases(table: Mapping[str, list]) -> list:
 
 
 def check_examples(model: type[Section], params: Mapping, valid: Mapping, invalid: Mapping) -> None:
-    """Every setting has good and bad examples."""
+    """Expect good and bad examples of every setting."""
     assert set(valid) == set(invalid) == set(settings(model)) == set(flatten(params))
 
 
 def check_invalid(
     model: type[Section], params: Mapping, key: str, value: object, one_line: Callable
 ) -> None:
-    """A bad value is refused in one line that names key, value and what is allowed."""
+    """Expect one line that names key, value and what is allowed."""
     with pytest.raises(ValueError) as caught:
         validate(with_value(params, key, value), model)
     one_line(caught, f"{key}={value!r}", "must be", settings(model)[key])
 
 
 def check_missing(model: type[Section], params: Mapping, key: str, one_line: Callable) -> None:
-    """A missing key is named."""
+    """Expect a missing key to be named."""
     changed, place, name = _place(params, key)
     del place[name]
     with pytest.raises(ValueError) as caught:

@@ -196,9 +196,9 @@ def test_an_empty_section_misses_its_keys(one_line: Callable):
 
 def test_a_crop_larger_than_the_picture(one_line: Callable):
     with pytest.raises(ValueError) as caught:
-        validate(PARAMS | {"image": {"size": 224, "resize": 223}}, Params)
+        validate(PARAMS | {"image": PARAMS["image"] | {"resize": 223}}, Params)
     one_line(caught, "image.resize=223", "image.size=224", "null or at least 224")
-    validate(PARAMS | {"image": {"size": 224, "resize": 224}}, Params)
+    validate(PARAMS | {"image": PARAMS["image"] | {"resize": 224}}, Params)
 
 
 def test_a_reweighting_that_would_make_every_score_zero(one_line: Callable):
