@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from small_data import save_csv, save_png, write_competition, write_mvtec
+from small_data import network, save_csv, save_png, write_competition, write_mvtec
 
-from ad.backbone import load_backbone
 from ad.dataset import of_split, scan
-from ad.features import PatchSettings, plan_extraction
-from ad.images import check_resizing, network_input, read_header, read_rgb
+from ad.features import plan_extraction
+from ad.images import InputRule, check_resizing, network_input, read_header, read_rgb
+from ad.params import Patch, Runtime
 
 OneLine = Callable[..., None]
 UNIX = pytest.mark.skipif(os.name == "nt", reason="files of Unix")
@@ -201,8 +202,8 @@ def test_a_large_jpeg_is_reduced_while_it_is_decoded(tmp_path: Path):
     header = read_header(tmp_path / "a.jpg")
     assert (header.width, header.height, header.reduction) == (4000, 4100, 2)
     assert read_rgb(tmp_path / "a.jpg").size == (2000, 2050)
-    found = network_input(tmp_path / "a.jpg", size=64, resize=None)
-    whole = network_input(tmp_path / "a.png", size=64, resize=None)
+    found = network_input(tmp_path / "a.jpg", InputRule(64, None))
+    whole = network_input(tmp_path / "a.png", InputRule(64, None))
     assert np.abs(found - whole.transpose(0, 2, 1)).max() < 0.05
 
 
@@ -228,18 +229,10 @@ def test_resizing_is_bounded(shape: tuple[int, int], resize: int, words: str, on
 
 
 def test_an_image_size_that_cannot_fit_is_refused_at_once():
-    network = load_backbone("resnet10t", weights="random", layers=["layer2", "layer3"])
-    started = time.monotonic()
+    torch.set_num_threads(2)
+    tiny, started = network(), time.monotonic()
     with pytest.raises(MemoryError, match=r"memory_gb=3\.0 is too small: 2 .* size 4096"):
-        plan_extraction(
-            network,
-            PatchSettings(3, None, None),
-            image_size=4096,
-            batch_size=4,
-            memory_gb=3.0,
-            threads=2,
-            device="cpu",
-        )
+        plan_extraction(tiny, Patch(size=3), 4096, Runtime(), batch_size=4)
     assert time.monotonic() - started < 10
 
 
