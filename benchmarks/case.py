@@ -18,7 +18,8 @@ import torch
 
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy, project
-from ad.dataset import of_split, scan
+from ad.dataset import of_split
+from tools.scan import scan
 from ad.features import PatchSettings, extract_features
 from ad.memory_bank import score_images
 from benchmarks.parts import DATA, SEED, WEIGHTS

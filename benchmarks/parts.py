@@ -10,7 +10,8 @@ import torch
 from ad import coreset as coreset_module
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy, project
-from ad.dataset import of_split, scan
+from ad.dataset import of_split
+from tools.scan import scan
 from ad.features import PatchSettings, extract_features
 from ad.neighbors import exact_neighbors, faiss_neighbors, recall
 from benchmarks.peers import faiss_flat, textbook_coreset

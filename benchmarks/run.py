@@ -21,7 +21,8 @@ import numpy as np
 import torch
 import yaml
 
-from ad.determinism import available_cores, fingerprint
+from ad.determinism import available_cores
+from pages.environment import fingerprint
 from ad.files import read_json, write_json, write_text
 from benchmarks import parts
 from tools.build_report import study_page

@@ -14,7 +14,7 @@ import numpy as np
 
 from ad.dataset import ImageRecord, of_split, read_manifest
 from ad.determinism import set_determinism
-from ad.evaluation import known_labels
+from pages.evaluation import known_labels
 from ad.files import load_array, read_json, write_json
 from ad.metrics import bootstrap_interval, both_classes, f1_score, image_auroc
 from ad.params import Coreset, CrossValidation, Image, Patch, Runtime, Score
