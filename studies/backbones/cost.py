@@ -1,13 +1,11 @@
-"""What a backbone costs: memory, time and the size of its features."""
+"""What extraction costs with a network: time and the size of its features."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 from ad.backbone import Backbone
@@ -19,35 +17,12 @@ from ad.params import Patch, Runtime
 PART = 64  # images whose features are mapped at a time; mapped pages count as resident
 
 
-def peak_resident_bytes() -> int:
-    """Return the most memory that this process has held resident, mapped files included."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):  # Windows
-        return int(memory.peak_wset)
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
-
-
-def spread_over(n_images: int, n_chosen: int) -> np.ndarray:
-    """Choose image numbers evenly over a list; all of them where there are no more."""
-    return np.unique(np.linspace(0, n_images - 1, min(n_chosen, n_images)).round().astype(int))
-
-
 @dataclass(frozen=True)
 class Cost:
     """What extraction took.
 
     Parameters
     ----------
-    n_images : int
-        Images that were measured.
     seconds_per_image, cpu_seconds_per_image : float
         Decoding included; loading the network is not.
     grid : tuple of int
@@ -77,7 +52,7 @@ def timed_extraction(
     """Extract features (`ad.features.extract_features`) and say what it took.
 
     The features are written a part after the other, so that no more than one part is mapped into
-    memory: the peak does not grow with the number of images.
+    memory: the peak of extraction does not grow with the number of images.
     """
     wall = cpu = 0.0
     output.parent.mkdir(parents=True, exist_ok=True)
