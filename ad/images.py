@@ -1,11 +1,13 @@
 """Decode one image by a stated rule and turn it into the network's input."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ad import params
 
@@ -17,19 +19,99 @@ SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 
 
-def _open(path: Path) -> Image.Image:
-    """Open and decode the whole file, so that damage shows here."""
+# Pillow's warnings name no file, and none of them means that pixels are wrong: what cannot be
+# decoded is an error, and too many pixels are counted below.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
+REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
+# Bytes a pixel in Pillow's memory (RGB takes 4 too), and what `to_rgb` adds at its peak, beside a
+# copy for an image that is turned.
+STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+MOST_RESIZED = 8  # times the crop's side
+CONVERTED_BYTES = {"RGB": 0, "P": 8, **dict.fromkeys(SIXTEEN_BIT, 10)}
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says of its image before it is decoded.
+
+    Parameters
+    ----------
+    mode : str
+        Pillow's name of the pixel format (``RGB``, ``L``, ...).
+    width, height : int
+        Pixels; of the upright image, but for a PNG, which may note its orientation at its end.
+    reduction : int
+        Factor by which decoding reduces the sides.
+    decoding_bytes : int
+        What `read_rgb` takes at most.
+    """
+
+    mode: str
+    width: int
+    height: int
+    reduction: int
+    decoding_bytes: int
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a file without decoding it; say in one line what is wrong with it."""
     try:
         with Image.open(path) as image:
-            image.load()
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            yield image
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path}: the image is missing; restore it or remove its row"
         ) from None
+    except PermissionError:
+        raise PermissionError(f"{path}: you may not read it; change its permissions") from None
     except (*UNREADABLE, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{path}: cannot be decoded as an image ({error}); replace the file or remove it"
+            f"{path}: cannot be decoded as an image ({reason}); replace the file or remove it"
         ) from None
+
+
+def _reduction(image: Image.Image) -> int:
+    """Return the factor by which a JPEG's sides are reduced in decoding."""
+    pixels = image.width * image.height
+    if image.format not in ("JPEG", "MPO") or pixels <= REDUCED_ABOVE:
+        return 1
+    return next(
+        factor for factor in (2, 4, 8) if factor == 8 or pixels <= factor**2 * REDUCED_ABOVE
+    )
+
+
+def read_header(path: str | Path) -> ImageHeader:
+    """Read an image's format and size, and count what decoding it takes.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, ValueError
+        As `read_rgb`.
+    """
+    with _opened(Path(path)) as image:
+        width, height, factor = *image.size, _reduction(image)
+        each = 2 * STORED_BYTES.get(image.mode, 4) + CONVERTED_BYTES.get(image.mode, 4)
+        held = width * height * each // factor**2
+        if image.info.get("progressive"):  # a JPEG's coefficients, all of them
+            held += 6 * width * height
+        # A PNG would be decoded for it.
+        if image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4:
+            width, height = height, width
+        return ImageHeader(image.mode, width, height, factor, held)
+
+
+def _open(path: Path) -> Image.Image:
+    """Open and decode the whole file, so that damage shows here."""
+    with _opened(path) as image:
+        factor = _reduction(image)
+        if factor > 1:
+            image.draft(None, (image.width // factor, image.height // factor))
+        image.load()
     return image
 
 
@@ -39,22 +121,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
     16-bit grey is divided by 257 (65535 to 255); of 16-bit colour the high byte is kept, as Pillow
     decodes it; grey is repeated over the channels; a palette is looked up; an alpha channel is
     dropped, the colours below it kept; CMYK is converted by its plain formula; the orientation
-    that a camera noted is applied; of several pages the first is taken.
+    that a camera noted is applied; of several pages the first is taken.  A JPEG of more than
+    16 million pixels is decoded at a half, a quarter or an eighth of its sides.
 
     Raises
     ------
     ValueError
         When the values have no stated range: floating point, or integers beyond 16 bits.
     """
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)  # it copies an upright image too
     if image.mode in SIXTEEN_BIT:
-        grey = np.asarray(image).astype(np.float64)
-        if grey.min() < 0 or grey.max() > 65535:
+        grey = np.asarray(image).astype(np.int32)
+        low, high = grey.min(), grey.max()
+        if low < 0 or high > 65535:
             raise ValueError(
-                f"values {grey.min():.0f} to {grey.max():.0f} are beyond 16 bits (0 to 65535); "
+                f"values {low} to {high} are beyond 16 bits (0 to 65535); "
                 f"save the image as 8 or 16 bit"
             )
-        image = Image.fromarray(np.rint(grey / 257.0).astype(np.uint8))
+        grey += 128  # so that the division rounds to the nearest: 257 is odd, there are no ties
+        grey //= 257
+        image = Image.fromarray(grey.astype(np.uint8))
     elif image.mode == "F":
         raise ValueError(
             "mode F (floating point) has no stated range; save the image as 8 or 16 bit"
@@ -80,10 +167,36 @@ def read_rgb(path: str | Path) -> Image.Image:
         raise ValueError(f"{path}: {error}") from None
 
 
-def image_mode(path: str | Path) -> str:
-    """Return Pillow's name of a file's pixel format (``RGB``, ``L``, ...), from its header."""
-    with Image.open(path) as image:
-        return image.mode
+def check_resizing(width: int, height: int, *, size: int, resize: int | None, room: float) -> None:
+    """Refuse an image that takes more than ``room`` bytes to resize (see `resize_and_crop`).
+
+    Raises
+    ------
+    ValueError, MemoryError
+        When ``resize`` is over `MOST_RESIZED` times ``size``; when there is no room.
+    """
+    if resize is None:
+        return
+    if resize > MOST_RESIZED * size:
+        raise ValueError(
+            f"image.resize={resize} leaves a crop of 1/{(resize // size) ** 2} of the picture; it "
+            f"must be null or at most {MOST_RESIZED} times image.size={size}"
+        )
+    wide, high = _resized(width, height, resize)
+    # Pillow keeps 4 bytes a pixel: the picture, its rows at the new width, and the result.
+    needed = 4 * (width * height + wide * height + wide * high)
+    if needed > room:
+        raise MemoryError(
+            f"image.resize={resize} makes an image of {width} x {height} pixels one of {wide} x "
+            f"{high}, which takes {needed / 1e9:.2f} GB of the {max(room, 0) / 1e9:.2f} that "
+            f"runtime.memory_gb leaves each thread; set image.resize to null, or remove the image"
+        )
+
+
+def _resized(width: int, height: int, resize: int) -> tuple[int, int]:
+    # Multiplied first: (224 / 55) * 55 is below 224 in floating point.
+    longer = int(resize * max(width, height) / min(width, height))
+    return (resize, longer) if width <= height else (longer, resize)
 
 
 def resize_and_crop(
@@ -109,11 +222,7 @@ def resize_and_crop(
     """
     if resize is None:
         return image.resize((size, size), resample)
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    # Multiplied first: (224 / 55) * 55 is below 224 in floating point.
-    resized = int(resize * long / short)
-    wide, high = (resize, resized) if width <= height else (resized, resize)
+    wide, high = _resized(*image.size, resize)
     left, top = round((wide - size) / 2.0), round((high - size) / 2.0)
     return image.resize((wide, high), resample).crop((left, top, left + size, top + size))
 
