@@ -141,17 +141,17 @@ def quality_table(results: Sequence[Result], comparisons: Sequence[Comparison]) 
 
 
 def draw_quality(ax: Axes, results: Sequence[Result]) -> None:
-    """Draw AUROC with its interval over the processor time of an image."""
+    """Draw the processor time of an image over AUROC with its interval."""
     for r in rated(results):
-        x, own = r["cpu_seconds_per_image"], r["quality"]
-        ax.vlines(x, own["auroc_low"], own["auroc_high"], color=plots.NORMAL_COLOUR)
-        ax.plot(x, own["image_auroc"], "o", color=plots.NORMAL_COLOUR)
-        ax.annotate(
-            r["name"], (x, own["auroc_low"]), rotation=90, fontsize=8, ha="right", va="bottom"
-        )
-    ax.set_xlim(left=0)
-    ax.set_xlabel("processor seconds an image, extraction")
-    ax.set_ylabel("image AUROC (95 %)")
+        y, own = r["cpu_seconds_per_image"], r["quality"]
+        ax.hlines(y, own["auroc_low"], own["auroc_high"], color=plots.NORMAL_COLOUR)
+        ax.plot(own["image_auroc"], y, "o", color=plots.NORMAL_COLOUR)
+        place = {"xytext": (-5, 4), "textcoords": "offset points", "ha": "right"}
+        ax.annotate(r["name"], (own["image_auroc"], y), fontsize=9, **place)
+    ax.set_ylim(bottom=0)
+    ax.margins(x=0.15, y=0.15)
+    ax.set_xlabel("image AUROC (95 %)")
+    ax.set_ylabel("processor seconds an image")
 
 
 def draw_cost(axes: Sequence[Axes], results: Sequence[Result]) -> None:

@@ -28,7 +28,6 @@ class Cost:
     grid : tuple of int
     feature_dim : int
     feature_bytes_per_image : int
-        float32.
     """
 
     n_images: int
@@ -64,10 +63,12 @@ def timed_extraction(
             shape = extract_features(backbone, some, part_file, patch, rule, runtime, batch_size)
             wall += time.perf_counter() - before[0]
             cpu += time.process_time() - before[1]
+            part = np.load(part_file, allow_pickle=False)
             if start == 0:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (len(paths), *shape[1:])}
+                whole = {"fortran_order": False, "shape": (len(paths), *shape[1:])}
+                header = whole | {"descr": np.lib.format.dtype_to_descr(part.dtype)}
                 np.lib.format.write_array_header_1_0(stream, header)
-            stream.write(np.load(part_file, allow_pickle=False).data)
+            stream.write(part.data)
             part_file.unlink()
     n, threads = len(paths), torch.get_num_threads()
-    return Cost(n, threads, wall / n, cpu / n, shape[1:3], shape[3], 4 * int(np.prod(shape[1:])))
+    return Cost(n, threads, wall / n, cpu / n, shape[1:3], shape[3], part[0].nbytes)
