@@ -24,38 +24,10 @@ UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
 REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
-# Bytes a pixel in Pillow's memory (RGB takes 4 too), and what `to_rgb` adds at its peak, beside a
-# copy for an image that is turned.
-STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
-MOST_RESIZED = 8  # times the crop's side
-CONVERTED_BYTES = {"RGB": 0, "P": 8, **dict.fromkeys(SIXTEEN_BIT, 10)}
-
-
-@dataclass(frozen=True)
-class ImageHeader:
-    """What a file says of its image before it is decoded.
-
-    Parameters
-    ----------
-    mode : str
-        Pillow's name of the pixel format (``RGB``, ``L``, ...).
-    width, height : int
-        Pixels; of the upright image, but for a PNG, which may note its orientation at its end.
-    reduction : int
-        Factor by which decoding reduces the sides.
-    decoding_bytes : int
-        What `read_rgb` takes at most.
-    """
-
-    mode: str
-    width: int
-    height: int
-    reduction: int
-    decoding_bytes: int
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """Open a file without decoding it; say in one line what is wrong with it."""
     try:
         with Image.open(path) as image:
@@ -75,7 +47,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from None
 
 
-def _reduction(image: Image.Image) -> int:
+def reduction(image: Image.Image) -> int:
     """Return the factor by which a JPEG's sides are reduced in decoding."""
     pixels = image.width * image.height
     if image.format not in ("JPEG", "MPO") or pixels <= REDUCED_ABOVE:
@@ -85,30 +57,10 @@ def _reduction(image: Image.Image) -> int:
     )
 
 
-def read_header(path: str | Path) -> ImageHeader:
-    """Read an image's format and size, and count what decoding it takes.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError, ValueError
-        As `read_rgb`.
-    """
-    with _opened(Path(path)) as image:
-        width, height, factor = *image.size, _reduction(image)
-        each = 2 * STORED_BYTES.get(image.mode, 4) + CONVERTED_BYTES.get(image.mode, 4)
-        held = width * height * each // factor**2
-        if image.info.get("progressive"):  # a JPEG's coefficients, all of them
-            held += 6 * width * height
-        # A PNG would be decoded for it.
-        if image.format != "PNG" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4:
-            width, height = height, width
-        return ImageHeader(image.mode, width, height, factor, held)
-
-
 def _open(path: Path) -> Image.Image:
     """Open and decode the whole file, so that damage shows here."""
-    with _opened(path) as image:
-        factor = _reduction(image)
+    with opened(path) as image:
+        factor = reduction(image)
         if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))
         image.load()
@@ -167,33 +119,7 @@ def read_rgb(path: str | Path) -> Image.Image:
         raise ValueError(f"{path}: {error}") from None
 
 
-def check_resizing(width: int, height: int, *, size: int, resize: int | None, room: float) -> None:
-    """Refuse an image that takes more than ``room`` bytes to resize (see `resize_and_crop`).
-
-    Raises
-    ------
-    ValueError, MemoryError
-        When ``resize`` is over `MOST_RESIZED` times ``size``; when there is no room.
-    """
-    if resize is None:
-        return
-    if resize > MOST_RESIZED * size:
-        raise ValueError(
-            f"image.resize={resize} leaves a crop of 1/{(resize // size) ** 2} of the picture; it "
-            f"must be null or at most {MOST_RESIZED} times image.size={size}"
-        )
-    wide, high = _resized(width, height, resize)
-    # Pillow keeps 4 bytes a pixel: the picture, its rows at the new width, and the result.
-    needed = 4 * (width * height + wide * height + wide * high)
-    if needed > room:
-        raise MemoryError(
-            f"image.resize={resize} makes an image of {width} x {height} pixels one of {wide} x "
-            f"{high}, which takes {needed / 1e9:.2f} GB of the {max(room, 0) / 1e9:.2f} that "
-            f"runtime.memory_gb leaves each thread; set image.resize to null, or remove the image"
-        )
-
-
-def _resized(width: int, height: int, resize: int) -> tuple[int, int]:
+def resized(width: int, height: int, resize: int) -> tuple[int, int]:
     # Multiplied first: (224 / 55) * 55 is below 224 in floating point.
     longer = int(resize * max(width, height) / min(width, height))
     return (resize, longer) if width <= height else (longer, resize)
@@ -222,7 +148,7 @@ def resize_and_crop(
     """
     if resize is None:
         return image.resize((size, size), resample)
-    wide, high = _resized(*image.size, resize)
+    wide, high = resized(*image.size, resize)
     left, top = round((wide - size) / 2.0), round((high - size) / 2.0)
     return image.resize((wide, high), resample).crop((left, top, left + size, top + size))
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from ad import plots
-from ad.report import markdown_table
 from benchmarks.peers import FOLDS
+from pages import plots
+from pages.report import markdown_table
 
 Results = Mapping[str, object]
 PARTS = {

@@ -13,12 +13,13 @@ import torch
 from ad import coreset as coreset_module
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy
-from ad.dataset import of_split, scan
+from ad.dataset import of_split
 from ad.features import extract_features
 from ad.neighbors import exact_neighbors, faiss_neighbors, recall
 from ad.params import BackboneSettings, Image, Patch, Runtime
 from ad.projection import project
 from benchmarks.peers import faiss_flat, public_coreset
+from tools.scan import scan
 
 DATA = Path("data")
 K, RATIO, SEED = 5, 0.1, 0

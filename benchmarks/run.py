@@ -22,11 +22,12 @@ import numpy as np
 import torch
 import yaml
 
-from ad.determinism import available_cores, fingerprint
+from ad.determinism import available_cores
 from ad.files import read_json, write_json, write_text
 from benchmarks import parts
 from benchmarks.compare import readme_table
 from benchmarks.peers import DIM, TEAM
+from pages.environment import fingerprint
 from studies.shared.peak_memory import peak_of_children_bytes
 from tools.build_report import study_page
 from tools.verify import clone

@@ -11,14 +11,15 @@ import math
 from pathlib import Path
 
 from ad.backbone import load_backbone
-from ad.dataset import ImageRecord, detect_layout, of_split, scan, write_manifest
+from ad.dataset import ImageRecord, of_split, write_manifest
 from ad.determinism import set_determinism
 from ad.features import GIGABYTE, plan_extraction
 from ad.files import write_json
-from ad.images import check_resizing
 from ad.params import Params
 from ad.protocol import Protocol, fold_indices
+from tools.headers import check_resizing
 from tools.parameters import read_params
+from tools.scan import detect_layout, scan
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # the renderer leaves it beside the images that it draws
 

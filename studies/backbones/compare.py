@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from ad import plots
-from ad.report import markdown_table
+from pages import plots
+from pages.report import markdown_table
 from studies.shared.uncertainty import auroc_difference
 
 Result = Mapping[str, object]

@@ -15,10 +15,10 @@ import numpy as np
 
 from ad.dataset import ImageRecord, of_split, read_manifest
 from ad.determinism import set_determinism
-from ad.evaluation import image_quality, known_labels
 from ad.files import load_array, read_json, write_json
 from ad.params import Coreset, CrossValidation, Image, Patch, Runtime, Score
 from ad.protocol import Protocol, cross_validate, fold_indices
+from pages.evaluation import image_quality, known_labels
 from studies.backbones.cost import timed_extraction
 from studies.shared.networks import WeightsFound, load_found
 from studies.shared.peak_memory import peak_resident_bytes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ad.dataset import of_split
-from ad.evaluation import known_labels
+from pages.evaluation import known_labels
 from ad.metrics import bootstrap_interval, both_classes, f1_score, image_auroc
 from ad.protocol import BankImages, CrossValidated, Protocol, cross_validate, fold_indices
 from studies.gap.case import Case

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 from matplotlib.axes import Axes
 
-from ad import plots
 from ad.images import read_rgb
+from pages import plots
 from studies.search.images import Listed
 from studies.search.outcome import Outcome
 from studies.search.space import Space

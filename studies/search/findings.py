@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from ad.report import markdown_table
+from pages.report import markdown_table
 from studies.search.images import DECIDING
 from studies.search.outcome import Outcome
 

@@ -13,7 +13,7 @@ from studies.search.trials import Tried
 from studies.shared.uncertainty import auroc_difference, auroc_interval, paired_interval, spearman
 
 FEWEST = 8  # trials that a correlation is taken over
-REPEATS = 2000  # of its bootstrap
+REPEATS = 2000  # of bootstraps
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Outcome:
         """How far each trial lies below the best, and the standard error of that."""
         pasted = [[each.pasted[kind] for kind in DECIDING] for each in self.scored]
         normal = np.stack([each.normal for each in self.scored])
-        return differences_to_best(normal, np.array(pasted), seed=self.seed)
+        return differences_to_best(normal, np.array(pasted), seed=self.seed, repeats=REPEATS // 4)
 
     @property
     def alike(self) -> np.ndarray:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from ad.dataset import of_split, scan, write_manifest
+from ad.dataset import of_split, write_manifest
 from ad.files import read_json, write_json
 from ad.params import Coreset, CrossValidation, Score
 from ad.protocol import Protocol
 from studies.backbones import measure as study
 from studies.shared.networks import WeightsFound
+from tools.scan import scan
 
 PARAMETERS = {
     "seed": 0,

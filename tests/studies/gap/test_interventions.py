@@ -9,7 +9,8 @@ from sklearn.metrics import precision_recall_curve
 from small_data import write_competition, write_mvtec
 
 from ad.backbone import load_backbone
-from ad.dataset import scan, write_manifest
+from ad.dataset import write_manifest
+from tools.scan import scan
 from ad.memory_bank import score_images
 from ad.metrics import f1_score, image_auroc
 from studies.gap import factors, listings, loaders

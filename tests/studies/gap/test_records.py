@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ad.backbone import load_backbone
-from ad.dataset import of_split, scan, write_manifest
+from ad.dataset import of_split, write_manifest
+from tools.scan import scan
 from ad.features import PatchSettings, extract_features
 from ad.files import load_array, save_array, write_csv, write_json
 from ad.memory_bank import score_images

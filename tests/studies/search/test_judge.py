@@ -8,13 +8,13 @@ import pytest
 
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy
-from ad.dataset import scan
 from ad.features import features_of
 from ad.params import BackboneSettings, Image, Patch, Runtime
 from studies.search.images import DECIDING, list_images
 from studies.search.judge import SOURCES, Judge
 from studies.search.maps import MapCache
 from studies.search.space import Choice, Space
+from tools.scan import scan
 
 CHOICE = Choice(64, "layer2", 3, 0.25, 2, False)
 SPACE = Space(CHOICE, (64,), ("layer2",), (3,), (0.1, 0.5), (1, 3))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ad.dataset import of_split, scan
+from ad.dataset import of_split
 from ad.images import read_rgb, resize_and_crop
 from studies.search import images as study
 from studies.shared.synthetic_anomalies import KINDS, paste
+from tools.scan import scan
 
 
 @pytest.mark.parametrize("resize", [None, 72])

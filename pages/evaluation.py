@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import average_precision_score
 
 from ad import metrics
 from ad.dataset import ImageRecord
 from ad.files import write_csv
 from ad.images import InputRule, read_mask
-from ad.report import markdown_table
+from pages.report import markdown_table
 
 MEANINGS = {
     "image_auroc": "image AUROC",
@@ -55,7 +56,7 @@ def image_quality(
         quality[name] = getattr(table, name)
     if metrics.both_classes(labels):
         quality["image_auroc"] = metrics.image_auroc(labels, scores)
-        quality["average_precision"] = metrics.average_precision(labels, scores)
+        quality["average_precision"] = float(average_precision_score(labels, scores))
         quality["oracle_f1"], quality["oracle_threshold"] = metrics.oracle_f1(labels, scores)
     return quality
 

@@ -1,41 +1,20 @@
-"""List a data set's files and read either layout (see `ad.dataset`); nothing is decoded here."""
+"""List a data set's files and read either layout (see `tools.scan`); nothing is decoded here."""
 
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
 
+from ad.dataset import ANOMALOUS, NORMAL, ImageRecord
 from ad.files import read_csv
 from ad.images import SUFFIXES
 
-NORMAL, ANOMALOUS = 0, 1
 # As a defect's name these say that there is none.
 NORMAL_WORDS = ("good", "normal", "none", "ok")
 # Line breaks and the like would break every table and message that names the image.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """One image of the data set; ``path`` and ``mask`` are relative to it, with forward slashes.
-
-    ``width`` and ``height`` are those of the upright image, in pixels.
-    """
-
-    id: str
-    path: str
-    split: str  # "train" or "test"
-    label: int | None  # 0 normal, 1 anomalous, None unknown
-    defect: str | None
-    mask: str | None
-    width: int = 0
-    height: int = 0
-    mode: str = ""
-    sha256: str = ""
-    mask_sha256: str = ""
 
 
 def list_files(root: str | Path) -> list[str]:

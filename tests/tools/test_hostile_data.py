@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from small_data import network, save_csv, save_png, write_competition, write_mvtec
 
-from ad.dataset import of_split, scan
+from ad.dataset import of_split
 from ad.features import plan_extraction
-from ad.images import InputRule, check_resizing, network_input, read_header, read_rgb
+from ad.images import InputRule, network_input, read_rgb
 from ad.params import Patch, Runtime
+from tools.headers import check_resizing, read_header
+from tools.scan import scan
 
 OneLine = Callable[..., None]
 UNIX = pytest.mark.skipif(os.name == "nt", reason="files of Unix")
@@ -179,7 +181,8 @@ def test_what_is_counted_is_an_upper_bound(tmp_path: Path, mode: str):
     path = tmp_path / "a.png"
     Image.new(mode, (4000, 3000)).save(path, compress_level=1)
     code = (
-        "import sys, resource; from ad.images import read_header, read_rgb\n"
+        "import sys, resource; from ad.images import read_rgb\n"
+        "from tools.headers import read_header\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "counted, before = read_header(sys.argv[1]).decoding_bytes, peak()\n"
         "read_rgb(sys.argv[1]); print(counted, 1024 * (peak() - before))\n"
