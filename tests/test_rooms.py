@@ -48,7 +48,7 @@ def allowed(path: Path) -> set[str]:
     room, *inside = path.relative_to(ROOT).parts
     if room == "studies" and len(inside) > 1:
         return {"ad", "pages", "studies.shared", f"studies.{inside[0]}"}
-    rooms = {"ad": {"ad"}, "embedded": {"ad", "embedded"}, "benchmarks": {*ROOMS}}
+    rooms = {"ad": {"ad"}, "embedded": {"ad", "embedded"}, "benchmarks": {*ROOMS, "studies.shared"}}
     return rooms.get(room, {"ad", "pages", room})
 
 
