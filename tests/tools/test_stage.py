@@ -16,22 +16,24 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from tools.parameters import read_stage
 from tools.repro import reproduce
-from tools.stage import STAGE, inputs_state, read_stage, stage_command, sweep, unchanged_inputs
+from tools.stage import STAGE, inputs_state, stage_command, sweep, unchanged_inputs
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = {
     "stages": {
         "work": {
             "cmd": "python -m tools.run_notebook notebooks/work.ipynb artifacts/work.ipynb",
             "deps": ["ad/work.py", "${data.path}", "artifacts/gone.csv"],
-            "params": ["image", "seed"],
+            "params": ["image.size", "seed"],
             "outs": ["artifacts/work.ipynb", "artifacts/result.txt"],
         },
         "each": {"matrix": {"n": [1, 2]}, "cmd": "true", "deps": ["artifacts/${item.n}.csv"]},
     }
 }
-PARAMS = {"seed": 0, "image": {"size": 64}, "data": {"path": "data"}, "gap": {"seeds": 1}}
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS["image"]["size"] = 64
 # Says that it runs, waits to be let go, and then writes what it was told.
 CELL = """
 import os, time
@@ -68,7 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ad", "data", "artifacts", "notebooks"):
         Path(name).mkdir()
     shutil.copytree(ROOT / "tools", "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__init__", "files", "params"):
+    for name in ("__init__", "files", "params", "validation"):
         shutil.copyfile(ROOT / f"ad/{name}.py", f"ad/{name}.py")
     Path("ad/work.py").write_text("one = 1\n")
     Path("data/a.png").write_bytes(b"1")
@@ -106,7 +108,12 @@ def edit_there_and_back() -> None:
 @pytest.mark.parametrize(
     ("edit", "name"),
     [
-        (lambda: Path("params.yaml").write_text(params_with(image={"size": 96})), "image.size"),
+        (
+            lambda: Path("params.yaml").write_text(
+                params_with(image=PARAMS["image"] | {"size": 96})
+            ),
+            "image.size",
+        ),
         (lambda: Path("params.yaml").write_text("seed: ["), "params.yaml"),
         (lambda: Path("ad/work.py").write_text("two = 2\n"), "ad/work.py"),
         (edit_there_and_back, "ad/work.py"),
@@ -125,7 +132,7 @@ def test_an_edit_during_the_run_fails_the_stage(folder, monkeypatch, edit, name,
 def test_an_edit_of_what_the_stage_does_not_use_is_none_of_its_business(folder, monkeypatch):
     monkeypatch.setenv(STAGE, "work")
     with unchanged_inputs(None):
-        Path("params.yaml").write_text(params_with(gap={"seeds": 5}))
+        Path("params.yaml").write_text(params_with(cv=PARAMS["cv"] | {"folds": 3}))
         Path("ad/params.py").touch()
 
 
@@ -213,7 +220,7 @@ def test_a_stop_is_one_line_and_leaves_nothing(dvc, stop):
 
 
 def test_an_edit_during_a_run_is_not_recorded(dvc):
-    Path("params.yaml").write_text(params_with(image={"size": 96}))
+    Path("params.yaml").write_text(params_with(image=PARAMS["image"] | {"size": 96}))
     Path("artifacts/go").touch()
     output, _ = dvc.communicate(timeout=60)
     assert dvc.returncode != 0
