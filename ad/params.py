@@ -56,9 +56,12 @@ _Channels = Annotated[
 
 
 class Data(Section):
-    """Where the images are."""
+    """Where the images are, and a second set that nothing was chosen on."""
 
     path: Text
+    locked: Annotated[
+        Annotated[str, Field(pattern=r"\S")] | None, Allowed("null (none) or a non-empty text")
+    ] = None
 
 
 class Image(Section):

@@ -24,7 +24,7 @@ from tools.scan import detect_layout, scan
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # the renderer leaves it beside the images that it draws
 
 
-def check(params: Params) -> tuple[list[ImageRecord], dict]:
+def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     """Look at everything that can be known before the work."""
     threads = set_determinism(params.seed, params.runtime.threads)
     root = Path(params.data.path)
@@ -48,11 +48,15 @@ def check(params: Params) -> tuple[list[ImageRecord], dict]:
             f"score.num_neighbors={params.score.num_neighbors} exceeds the {smallest} patches that "
             f"a fold's bank can have; lower it or add training images"
         )
+    synthetic = (root / SYNTHETIC_MARK).is_file()
+    locked = []
+    if params.data.locked and synthetic:
+        locked = scan(Path(params.data.locked), threads=threads, memory_bytes=room)
     content = "".join(f"{r.id}\n{r.label}\n{r.sha256}\n" for r in records)
     inputs = {
         "data": {
             "layout": detect_layout(root),
-            "synthetic": (root / SYNTHETIC_MARK).is_file(),
+            "synthetic": synthetic,
             "n_train": n_train,
             "n_test": n_test,
             "sizes": sorted({f"{r.width}x{r.height}" for r in records}),
@@ -68,14 +72,15 @@ def check(params: Params) -> tuple[list[ImageRecord], dict]:
             "interpolation": rule.resample.name.lower(),
         },
     }
-    return records, inputs
+    return records, locked, inputs
 
 
 def main() -> None:
     """Check, then write both files."""
     try:
-        records, inputs = check(read_params())
+        records, locked, inputs = check(read_params())
         write_manifest("artifacts/manifest.csv", records)
+        write_manifest("artifacts/manifest_locked.csv", locked)
         write_json("artifacts/inputs.json", inputs)
     except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None

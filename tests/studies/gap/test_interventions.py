@@ -10,13 +10,13 @@ from small_data import write_competition, write_mvtec
 
 from ad.backbone import load_backbone
 from ad.dataset import write_manifest
-from tools.scan import scan
 from ad.memory_bank import score_images
 from ad.metrics import f1_score, image_auroc
 from studies.gap import factors, listings, loaders
 from studies.gap import interventions as iv
 from studies.gap import ranking as factor_ranking
 from studies.gap.forensics import Reading, Reported
+from tools.scan import scan
 
 MODELS = [Reported("m", "0.4", "0.44")]
 

@@ -9,10 +9,10 @@ import yaml
 from small_data import write_mvtec
 
 from ad.dataset import write_manifest
-from tools.scan import scan
 from ad.files import read_json, write_json
 from studies.gap import factors, other_versions
 from studies.gap import interventions as iv
+from tools.scan import scan
 
 ROOT = Path(__file__).resolve().parent.parent
 
