@@ -1,17 +1,16 @@
 """What factors would print: their rates here, put into the reported test set; and their summary."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from studies.gap.enumeration import Reading, Reported, splits, standard_reading
+from studies.gap.enumeration import PARTS, Reading, Reported, named_values, splits
 from studies.gap.factors import GROUPS
 from studies.gap.interventions import ARGUED, MISTAKE, NOT_RUN, NUMERICAL, Control, Row
 
 DRAWS = 20_000  # of rates, splits and counts, for one interval
 MIDDLE = (0.025, 0.975)
-PARTS = ("public", "private")
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,6 @@ class Effect:
     public: tuple[float, float] | None = None
     private: tuple[float, float] | None = None
     inside: tuple[str, ...] = ()
-
-
-def reported_case(forensics: Mapping) -> tuple[list[Reported], Reading]:
-    """Take the printed values and how they are read from what the forensics wrote."""
-    reading = standard_reading(**forensics["reading"])
-    if not splits(reading)[0]:  # no split prints the other entrant's value
-        reading = replace(reading, other_private="")
-    return [Reported(**model) for model in forensics["models"]], reading
-
-
-def named_values(models: Sequence[Reported]) -> dict[str, float]:
-    """Name each printed value by model and part."""
-    return {f"{m.name} {part}": float(getattr(m, part)) for m in models for part in PARTS}
 
 
 def predicted_f1(

@@ -5,10 +5,10 @@ from importlib.metadata import version
 
 from ad.report import markdown_table
 from studies.gap.case import TAGGED, default_tag
-from studies.gap.effects import Effect, interval, named_values
-from studies.gap.enumeration import Reported
-from studies.gap.forensics_text import listed
+from studies.gap.effects import Effect, interval
+from studies.gap.enumeration import Reported, named_values
 from studies.gap.interventions import MISTAKE
+from studies.gap.words import listed
 
 
 def findings(effects: Sequence[Effect], found: Mapping, models: Sequence[Reported]) -> str:

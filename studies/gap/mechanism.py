@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from studies.gap.forensics import strength
-from studies.gap.forensics_text import compared, listed
 from studies.gap.row_orders import OrderEffect, RowOrders, chance_f1, order_effect
+from studies.gap.words import compared, listed
 
 EXT4, SHUFFLED = "ext4 directory, any hash seed", "test loader that shuffles"
 
