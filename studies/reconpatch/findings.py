@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from ad.report import markdown_table
 from studies.reconpatch.choice import Candidate, fewest_dimensions, synthetic_losses
 from studies.reconpatch.methods import LEARNT, METHODS, start_name
@@ -11,28 +13,48 @@ from studies.shared.uncertainty import auroc_difference, spearman
 Losses = Mapping[Key, tuple[float, float]]  # the loss, and its upper bound
 
 
-def comparisons(results: Results, *, seed: int, level: float = 0.95) -> list[dict[str, object]]:
-    """Compare ReConPatch with pooling and with its start, in every dimension, on test images.
+def compare(
+    labels: np.ndarray | None,
+    pairs: Mapping[tuple[str, int], tuple[np.ndarray, np.ndarray]],
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> list[dict[str, object]]:
+    """Compare reductions on test images; the intervals hold together (Bonferroni).
 
-    The intervals hold together at ``level`` (Bonferroni), over images and runs drawn again; empty
-    without labels.
+    Parameters
+    ----------
+    labels : array of int, shape (n_test,), or None
+        Without labels there is nothing to compare.
+    pairs : mapping
+        By what stands beside, and dimensions: its scores and those in question, each of shape
+        (n_runs, n_test); images and pairs of runs are drawn again.
+    level : float
+        Of all intervals together.
     """
-    pairs = [
-        (n, other)
-        for n in results.dimensions
-        for other in dict.fromkeys(["pooling", start_name(results.starts[n])])
-        if (other, n) in results.scores
-    ]
     rows = []
-    for n, other in pairs if results.labels is not None else []:
-        runs = [results.scores[m, n].reshape(-1, len(results.labels)) for m in (other, LEARNT)]
+    for (beside, n), (theirs, ours) in pairs.items() if labels is not None else ():
         own = 1 - (1 - level) / len(pairs)
-        found = auroc_difference(results.labels, *runs, seed=seed, level=own, repeats=20_000)
-        rows.append(
-            dict(zip(("difference", "low", "high"), found, strict=True))
-            | {"dimensions": n, "beside": other}
-        )
+        found = auroc_difference(labels, theirs, ours, seed=seed, level=own, repeats=20_000)
+        figures = dict(zip(("difference", "low", "high"), found, strict=True))
+        rows.append({"beside": beside, "dimensions": n} | figures)
     return rows
+
+
+def comparisons(results: Results, *, seed: int) -> list[dict[str, object]]:
+    """Compare the short ReConPatch with pooling and with its start, in every dimension."""
+
+    def runs(method: str, n: int) -> np.ndarray:
+        scores = results.scores[method, n]
+        return scores.reshape(-1, scores.shape[-1])
+
+    pairs = {
+        (other, n): (runs(other, n), runs(LEARNT, n))
+        for n, whitening in results.starts.items()
+        for other in dict.fromkeys(["pooling", start_name(whitening)])
+        if (other, n) in results.scores
+    }
+    return compare(results.labels, pairs, seed=seed)
 
 
 def losses(results: Results, *, confidence: float, seed: int) -> tuple[Losses, Losses]:

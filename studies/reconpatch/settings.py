@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from ad.validation import Allowed, Names, Section, checked, choice, different, integer, number
 
-_ABOVE_ZERO = number("a number above 0", gt=0)
-_SHARE = number("a number from 0 to 1", ge=0, le=1)
+ABOVE_ZERO = number("a number above 0", gt=0)
+SHARE = number("a number from 0 to 1", ge=0, le=1)
 Dimensions = checked(
     list[Annotated[int, Field(ge=1)]], different, "a list of different integers of at least 1"
 )
@@ -20,13 +20,13 @@ class Schedule(Section):
     (travishsu/ReConPatch-TF, HIRO-ops-ops/ReConPatch), which disagree where both are named.
     """
 
-    learning_rate: _ABOVE_ZERO = 1e-5  # of AdamP with cosine annealing; paper, a single model
+    learning_rate: ABOVE_ZERO = 1e-5  # of AdamP with cosine annealing; paper, a single model
     weight_decay: number("a number of at least 0", ge=0) = 1e-2  # paper
     epochs: integer(1, 100_000) = 120  # paper
     neighbors: integer(2, 10_000) = 5  # k, the patch itself included; 5 in HIRO's, 3 in travishsu's
-    alpha: _SHARE = 0.5  # weight of the pairwise similarity; paper
-    sigma: _ABOVE_ZERO = 1.0  # in mean squared distances of the start; public: 1, in raw ones
-    margin: _ABOVE_ZERO = 1.0  # m, in mean distances of the batch; 1 in HIRO's, 0.1 in travishsu's
+    alpha: SHARE = 0.5  # weight of the pairwise similarity; paper
+    sigma: ABOVE_ZERO = 1.0  # in mean squared distances of the start; public: 1, in raw ones
+    margin: ABOVE_ZERO = 1.0  # m, in mean distances of the batch; 1 in HIRO's, 0.1 in travishsu's
     momentum: number("a number from 0 to below 1", ge=0, lt=1) = 0.9  # of the averages; public
     batch_patches: integer(4, 100_000) = 512  # ours: the paper gives none, HIRO's has 64
 
@@ -46,7 +46,7 @@ class Training(Schedule):
     start: choice("random", "pca") = (
         "random"  # the paper names none: random; or principal components
     )
-    start_whitening: _SHARE = 0.0  # of the start "pca"
+    start_whitening: SHARE = 0.0  # of the start "pca"
 
 
 class Settings(Schedule):

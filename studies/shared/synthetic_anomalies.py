@@ -25,6 +25,22 @@ def _blend(image: np.ndarray, other: np.ndarray, mask: np.ndarray, opacity: floa
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8), mask
 
 
+def _move_piece(
+    image: np.ndarray, height: int, width: int, generator: np.random.Generator
+) -> Pasted:
+    """Copy a rectangle of the image, turned by up to 45 degrees, to another place."""
+    size = image.shape[0]
+    y, x = generator.integers(0, size - height), generator.integers(0, size - width)
+    row, column = generator.uniform(0.25 * size, 0.75 * size, 2)
+    turn = cv2.getRotationMatrix2D((x + width / 2, y + height / 2), generator.uniform(-45, 45), 1.0)
+    turn[:, 2] += (column - x - width / 2, row - y - height / 2)
+    source = np.zeros((size, size), np.uint8)
+    source[y : y + height, x : x + width] = 1
+    moved = cv2.warpAffine(image, turn, (size, size), flags=cv2.INTER_LINEAR)
+    mask = cv2.warpAffine(source, turn, (size, size), flags=cv2.INTER_NEAREST) > 0
+    return _blend(image, moved, mask, 1.0)
+
+
 def cut_paste(image: np.ndarray, generator: np.random.Generator) -> Pasted:
     """Copy a rectangle of the image, turned, to another place (CutPaste, Li et al., CVPR 2021).
 
@@ -35,15 +51,17 @@ def cut_paste(image: np.ndarray, generator: np.random.Generator) -> Pasted:
     area, ratio = generator.uniform(0.02, 0.10) * size**2, np.exp(generator.uniform(-1.2, 1.2))
     height = int(np.clip(np.sqrt(area * ratio), 4, size // 2))
     width = int(np.clip(np.sqrt(area / ratio), 4, size // 2))
-    y, x = generator.integers(0, size - height), generator.integers(0, size - width)
-    row, column = generator.uniform(0.25 * size, 0.75 * size, 2)
-    turn = cv2.getRotationMatrix2D((x + width / 2, y + height / 2), generator.uniform(-45, 45), 1.0)
-    turn[:, 2] += (column - x - width / 2, row - y - height / 2)
-    source = np.zeros((size, size), np.uint8)
-    source[y : y + height, x : x + width] = 1
-    moved = cv2.warpAffine(image, turn, (size, size), flags=cv2.INTER_LINEAR)
-    mask = cv2.warpAffine(source, turn, (size, size), flags=cv2.INTER_NEAREST) > 0
-    return _blend(image, moved, mask, 1.0)
+    return _move_piece(image, height, width, generator)
+
+
+def scar(image: np.ndarray, generator: np.random.Generator) -> Pasted:
+    """Copy a small, thin rectangle of the image, turned, to another place (the same paper's scar).
+
+    As there, it is 2 to 16 pixels wide and 10 to 25 long in an image of 256.
+    """
+    unit = image.shape[0] / 256
+    width, height = generator.uniform(2, 16), generator.uniform(10, 25)
+    return _move_piece(image, max(2, round(height * unit)), max(2, round(width * unit)), generator)
 
 
 def _smooth_noise(size: int, cells: int, generator: np.random.Generator) -> np.ndarray:
@@ -117,6 +135,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], Pasted]] = {
     "cut_paste": cut_paste,
     "texture": texture,
     "lead_cut": lead_cut,
+    "scar": scar,
 }
 RELATED = ("lead_cut",)  # drawn after a defect of the embedded test set: shown, never decides
 DECIDING = tuple(kind for kind in KINDS if kind not in RELATED)

@@ -87,14 +87,16 @@ def auroc_interval(
 ) -> tuple[float, float]:
     """Return a percentile bootstrap interval of AUROC over images, each class drawn separately.
 
-    Where every pair is won (or lost) it is the interval of as many wins as there are pairs without
-    a common image.
+    Of several runs, scores of shape (n_runs, n_images), it is the interval of their mean; runs are
+    drawn again too.  Where every pair is won (or lost) it is the interval of as many wins as there
+    are pairs without a common image.
     """
-    wins = pair_wins(labels, scores)
-    low, high = _interval(_resampled_means(wins[None], seed=seed, repeats=repeats), level)
+    wins = np.stack([pair_wins(labels, own) for own in np.atleast_2d(scores)])
+    low, high = _interval(_resampled_means(wins, seed=seed, repeats=repeats), level)
     if high - low > 1e-12:
         return low, high
-    return rate_interval(wins.mean() * min(wins.shape), min(wins.shape), level)
+    n_pairs = min(wins.shape[1:])
+    return rate_interval(wins.mean() * n_pairs, n_pairs, level)
 
 
 def auroc_difference(
