@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ad import plots
+from ad.plots import THRESHOLD_STYLE, plain_image
 from studies.reconpatch.methods import LEARNT
 from studies.reconpatch.results import Results
 
@@ -37,8 +37,8 @@ def pairs(normals: Sequence[np.ndarray], pasted: Mapping[str, Sequence[tuple]]) 
     for column, (kind, images) in enumerate(pasted.items()):
         for row, (normal, (image, mask)) in enumerate(zip(normals, images, strict=True)):
             before, after = axes[row, 2 * column : 2 * column + 2]
-            plots.plain_image(before, normal, "before")
-            plots.plain_image(after, image, kind)
+            plain_image(before, normal, "before")
+            plain_image(after, image, kind)
             before.contour(mask, levels=[0.5], colors="#56B4E9", linewidths=1)
     return fig
 
@@ -119,7 +119,7 @@ def loss_bounds(found: Mapping[tuple[str, int], tuple[float, float]], margin: fl
         low, high = zip(*(found[method, n] for n in shown), strict=True)
         ax.vlines(places, low, high, color=colour, alpha=0.5)
         ax.plot(places, low, color=colour, marker=marker, linestyle=line, label=method)
-    ax.axhline(margin, **plots.THRESHOLD_STYLE, label=f"margin {margin:g}")
+    ax.axhline(margin, **THRESHOLD_STYLE, label=f"margin {margin:g}")
     _dimension_axis(ax, dimensions, "loss in AUROC, and its upper bound")
     ax.legend(fontsize=8, ncols=2)
     return fig
