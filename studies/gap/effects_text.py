@@ -1,17 +1,20 @@
 """What the interventions show, in sentences whose numbers are computed."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from importlib.metadata import version
 
 from pages.report import markdown_table
 from studies.gap.case import TAGGED, default_tag
 from studies.gap.effects import Effect, interval
-from studies.gap.enumeration import Reported, named_values
+from studies.gap.enumeration import PARTS, Reading, Reported, named_values
 from studies.gap.interventions import MISTAKE
 from studies.gap.words import listed
 
 
-def findings(effects: Sequence[Effect], found: Mapping, models: Sequence[Reported]) -> str:
+def findings(
+    effects: Sequence[Effect], found: Mapping, models: Sequence[Reported], reading: Reading
+) -> str:
     """Answer in Markdown: what moved little, what could print the values, what is not known.
 
     Parameters
@@ -23,7 +26,8 @@ def findings(effects: Sequence[Effect], found: Mapping, models: Sequence[Reporte
     if found["control_f1"] is None:
         parts.append("**Without labels** no F1 is known: nothing is compared with printed values.")
     else:
-        parts.append(f"**Likely.** {reaching(effects, found, models)}")
+        likely = reaching(effects, found, models)
+        parts.append(f"**Likely.** {likely} {missed(models, reading)}")
     parts.append(
         "**Not to be known from here.** Which of them happened: a factor that could print the "
         "values need not have. Detector, images and code are others there. Caps on the instruction "
@@ -77,6 +81,17 @@ def reaching(effects: Sequence[Effect], found: Mapping, models: Sequence[Reporte
         else "None of what is no mistake is among them. "
     )
     return text + f"{len(found['reach_none'])} factors would print none of them."
+
+
+def missed(models: Sequence[Reported], reading: Reading) -> str:
+    """Say how many anomalous images would have to pass unseen, with no false alarm."""
+    value = max(map(Fraction, (getattr(m, part) for m in models for part in PARTS)))
+    positives = reading.n_anomalous
+    hits = int(positives * value / (2 - value))  # F1 = 2 TP / (TP + anomalous images)
+    return (
+        f"Missed images alone, such as those without the device, give {float(value):g} over all "
+        f"images only where at least {positives - hits} of the {positives} anomalous ones pass."
+    )
 
 
 def names_table(records: Sequence[Mapping]) -> str:

@@ -85,7 +85,8 @@ def answer(forensics: Mapping, factors: Mapping, found: Mapping) -> str:
         What the three parts wrote: ``gap_forensics.json``, ``gap_interventions.json``, `figures`.
     """
     weighed = forensics["with_evidence"] or forensics["printed"]
-    parts = [f"**Certain.** {certain(weighed, factors, found)}"]
+    others = forensics["with_evidence"] is not None and forensics["reading"]["other_private"]
+    parts = [f"**Certain.** {certain(weighed, others, factors, found)}"]
     if weighed is None:
         parts.append("**The printed values** come from no cause looked at; see notebook 21.")
     else:
@@ -106,17 +107,24 @@ def answer(forensics: Mapping, factors: Mapping, found: Mapping) -> str:
     return "\n\n".join(parts)
 
 
-def certain(weighed: Mapping | None, factors: Mapping, found: Mapping) -> str:
-    """Say what enumeration and this pipeline's own runs exclude or show."""
+def certain(weighed: Mapping | None, others: str | bool, factors: Mapping, found: Mapping) -> str:
+    """Say what enumeration and this pipeline's own runs exclude or show.
+
+    Parameters
+    ----------
+    others : str or bool
+        Another entrant's value, where it was used.
+    """
     text = ""
     if weighed is not None:
         fewest = {k: v for k, v in weighed["fewest_flags_changed"].items() if v is not None}
+        words = f"; by another entrant's {others}" if others else ""
         moved = [f"{name} at least {count}" for name, count in fewest.items() if count]
         if moved:
             text += (
                 f"A run that was right on every image and whose rows were then only moved cannot "
                 f"print all the values, if F1 = 1 was over all images: flags must have changed as "
-                f"well ({listed(moved)}). "
+                f"well ({listed(moved)}{words}). "
             )
     text += (
         f"Here, {factors['n_numerical']} changes of arithmetic, seeds and machine moved at most "

@@ -37,11 +37,14 @@ def median_row(control: Control, kind: RowOrders, flags: np.ndarray, *, draws: i
     """Enact orders of these flags' rows; return the median draw, with the range in its note."""
     written = enact(flags, kind.orders, draws=draws, seed=control.case.seed)
     if control.labels is None:
-        values, words = (written != control.outcome.flags).sum(axis=1), "flags changed"
+        values, words = (
+            (written != control.outcome.flags).sum(axis=1),
+            "flags changed {:.0f} to {:.0f}",
+        )
     else:
-        values, words = f1_of_draws(control.labels, written), "F1"
-    low, high = np.quantile(values, [0.025, 0.975])
-    note = f"{words} {low:.3g} to {high:.3g} in the middle 95 % of {draws} draws; the median here"
+        values, words = f1_of_draws(control.labels, written), "F1 {:.3f} to {:.3f}"
+    ends = words.format(*np.quantile(values, [0.025, 0.975]))
+    note = f"{ends} in the middle 95 % of {draws} draws; the median here"
     median = written[np.argsort(values, kind="stable")[len(values) // 2]]
     name = f"rows by position: {kind.name}"
     return control.row(name, median, kind=MISTAKE, how=REENACTED, note=note)

@@ -41,7 +41,7 @@ def group_strip(ax: Axes, effects: Sequence[Effect], reported: Mapping[str, floa
             ax.plot(value, height, "o", color=KIND_COLOURS[row.kind], markersize=5)
             if place < NAMED:
                 side, gap = ("right", -6) if value > (0.5 if labelled else 50) else ("left", 6)
-                ax.annotate(row.factor, (value, height), (gap, 0), ha=side, va="center",
+                ax.annotate(row.factor, (value, height), (gap, 4 - 9 * place), ha=side, va="center",
                             textcoords="offset points", fontsize=7)  # fmt: skip
     for kind, colour in KIND_COLOURS.items():
         ax.plot([], [], "o", color=colour, label=kind)

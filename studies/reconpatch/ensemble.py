@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
-from ad.report import markdown_table
 from matplotlib.figure import Figure
 
-from ad import plots
 from ad.parallel import chunk_map
 from ad.progress import progress_bar
 from ad.protocol import Protocol
+from pages import plots
+from pages.report import markdown_table
 from studies.reconpatch.choice import Candidate, choose_whitening, measure_candidate
 from studies.reconpatch.maps import LinearMap, patch_moments, pca_map
 from studies.reconpatch.methods import LEARNT, WHITENING, fit_map, map_scores

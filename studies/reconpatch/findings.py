@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ad.report import markdown_table
 
+from pages.report import markdown_table
 from studies.reconpatch.choice import Candidate, fewest_dimensions, synthetic_losses
 from studies.reconpatch.methods import LEARNT, METHODS, start_name
 from studies.reconpatch.results import Key, Results

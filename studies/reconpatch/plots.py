@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from ad.plots import THRESHOLD_STYLE, plain_image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pages.plots import THRESHOLD_STYLE, plain_image
 from studies.reconpatch.methods import LEARNT
 from studies.reconpatch.results import Results
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ad.report import markdown_table
 
 from ad.dataset import ImageRecord
 from ad.files import load_array, read_csv, write_csv, write_json
+from pages.report import markdown_table
 from studies.reconpatch.choice import Candidate, candidates_of
 from studies.reconpatch.maps import load_map, save_map
 from studies.reconpatch.methods import METHODS, start_name

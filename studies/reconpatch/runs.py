@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from ad.report import markdown_table
 
 from ad.dataset import of_split, read_manifest
 from ad.files import load_array, read_csv, read_json, save_array, write_csv, write_json
 from ad.parallel import chunk_map
 from ad.progress import progress_bar
 from ad.protocol import Protocol
+from pages.report import markdown_table
 from studies.reconpatch.choice import (
     Candidate,
     candidate_rows,

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from ad.report import markdown_table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pages.report import markdown_table
 from studies.reconpatch.findings import compare, helps
 from studies.reconpatch.full.course import Course
 from studies.shared.uncertainty import auroc_interval, pair_wins

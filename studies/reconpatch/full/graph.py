@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from ad.report import markdown_table
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from scipy.sparse.csgraph import connected_components
 
+from pages.report import markdown_table
 from studies.reconpatch.training import neighborhoods, squared_distances
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from studies.gap import effects as ef
-from studies.gap.effects_text import findings, folded, names_table
+from studies.gap.effects_text import findings, folded, missed, names_table
 from studies.gap.enumeration import Reading, parse_reported, reported_case, standard_reading
 from studies.gap.interventions import (
     ARGUED,
@@ -99,15 +99,17 @@ def test_other_printed_values_give_another_answer(control):
     summary = ef.summary(effects, perfect)
     assert "harmless" in summary["reach_all"]
     assert "guessing" in summary["reach_none"]
-    text = findings(effects, summary, perfect)
+    text = findings(effects, summary, perfect, READING)
     assert "None of what is no mistake" not in text
     effects = ef.predict(control, rows_of(control), MODELS, READING)
-    text = findings(effects, ef.summary(effects, MODELS), MODELS)
+    text = findings(effects, ef.summary(effects, MODELS), MODELS, READING)
     assert "Mistakes: *guessing*" in text
     assert "None of what is no mistake" in text
     none = parse_reported("a:0.01:0.99")
     effects = ef.predict(control, rows_of(control), none, READING)
-    assert "No factor would print all 2" in findings(effects, ef.summary(effects, none), none)
+    assert "No factor would print all 2" in findings(
+        effects, ef.summary(effects, none), none, READING
+    )
 
 
 def test_without_labels_nothing_is_compared():
@@ -116,7 +118,7 @@ def test_without_labels_nothing_is_compared():
     summary = ef.summary(effects, MODELS)
     assert summary["control_f1"] is None
     assert summary["reach_all"] == {}
-    assert "Without labels" in findings(effects, summary, MODELS)
+    assert "Without labels" in findings(effects, summary, MODELS, READING)
     assert "F1" not in ef.group_rows(effects, MODELS)[0]
     ef.table(effects), ef.full_rows(effects, MODELS)
 
@@ -149,3 +151,9 @@ def test_folds_and_names():
     assert "a1_in1k" in names_table([])
     older = {"versions": {"timm": "0.9"}, "default_tags": {"resnet50": "other"}}
     assert "other" in names_table([older])
+
+
+def test_how_many_images_would_have_to_be_missed_worked_by_hand():
+    # 11 of 40 found and no false alarm: 22 / 51 = 0.431; 12: 24 / 52 = 0.46.
+    assert "at least 29 of the 40" in missed(MODELS, READING)
+    assert "at least 0 of the 40" in missed(parse_reported("a:1:0.5"), READING)

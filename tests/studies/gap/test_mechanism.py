@@ -21,7 +21,12 @@ WEIGHED = {
     "information_decisively_below": 0.24,
     "information_below_with_95_percent": 0.13,
 }
-FORENSICS = {"printed": WEIGHED, "with_evidence": None, "flags_of_a_perfect_run": 40}
+FORENSICS = {
+    "printed": WEIGHED,
+    "with_evidence": None,
+    "flags_of_a_perfect_run": 40,
+    "reading": {"n_images": 100, "n_anomalous": 40, "other_private": "0.98039"},
+}
 FACTORS = {
     "n_factors": 50,
     "n_numerical": 12,
@@ -73,6 +78,9 @@ def test_the_answer_follows_the_figures(found):
     text = mechanism.answer(other, FACTORS, found)
     assert "less likely" in text
     assert "decisively excluded" not in text
+    assert "another entrant's" not in text
+    evident = {**FORENSICS, "with_evidence": WEIGHED}
+    assert "by another entrant's 0.98039" in mechanism.answer(evident, FACTORS, found)
     none = {**FORENSICS, "printed": None}
     assert "come from no cause looked at" in mechanism.answer(none, FACTORS, found)
 

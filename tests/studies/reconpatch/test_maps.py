@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-<<<<<<< HEAD
-from ad.reduction import (
-=======
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 from studies.reconpatch.maps import (
->>>>>>> 9d814a797b8454186071bbb3eab6181e3e9b8eed
     LinearMap,
     load_map,
     patch_moments,
@@ -20,8 +16,6 @@ from studies.reconpatch.maps import (
     projection_map,
     save_map,
 )
-from scipy.spatial.distance import cdist
-from sklearn.decomposition import PCA
 
 
 def patches(n: int = 500, dim: int = 12) -> np.ndarray:
