@@ -110,6 +110,7 @@ class Case:
     print_strength: float
     print_offset: tuple[float, float]
     dust: int
+    fibres: int
     seed: int
     chips: tuple[Chip, ...] = ()
     scars: tuple[Scar, ...] = ()
@@ -160,17 +161,17 @@ def _clipped(rng: np.random.Generator, scale: float) -> float:
 
 
 def _sample_camera(rng: np.random.Generator) -> Camera:
-    warm = _clipped(rng, 0.027)
+    warm = _clipped(rng, 0.035)
     return Camera(
-        target=(_clipped(rng, 0.10), -1.62 + _clipped(rng, 0.08)),
-        width=4.6 * (1 + _clipped(rng, 0.012)),
+        target=(_clipped(rng, 0.12), -1.62 + _clipped(rng, 0.10)),
+        width=4.6 * (1 + _clipped(rng, 0.018)),
         distance=rng.uniform(13, 17),
-        roll=_clipped(rng, np.deg2rad(0.7)),
+        roll=_clipped(rng, np.deg2rad(1.1)),
         tilt=(_clipped(rng, np.deg2rad(2.0)), _clipped(rng, np.deg2rad(2.0))),
-        defocus=rng.uniform(0.50, 0.85),
-        exposure=float(np.exp(_clipped(rng, 0.09))),
+        defocus=rng.uniform(0.45, 0.95),
+        exposure=float(np.exp(_clipped(rng, 0.13))),
         white_balance=(1 + warm, 1.0, 1 - warm + _clipped(rng, 0.02)),
-        noise=rng.uniform(0.22, 0.40),
+        noise=rng.uniform(0.3, 0.9),
         vignette=rng.uniform(0.02, 0.14),
     )
 
@@ -184,19 +185,19 @@ def _direction(azimuth: float, elevation: float) -> tuple[float, float, float]:
 
 
 def _sample_light(rng: np.random.Generator) -> Light:
-    azimuth = np.deg2rad(-125 + _clipped(rng, 17))  # from the upper left
+    azimuth = np.deg2rad(-125 + _clipped(rng, 22))  # from the upper left
     return Light(
-        key=_direction(azimuth, np.deg2rad(rng.uniform(48, 66))),
-        key_strength=rng.uniform(0.85, 1.15),
+        key=_direction(azimuth, np.deg2rad(rng.uniform(44, 68))),
+        key_strength=rng.uniform(0.8, 1.2),
         key_size=rng.uniform(0.03, 0.09),
         fill=_direction(azimuth + np.pi + rng.uniform(-0.7, 0.7), np.deg2rad(rng.uniform(35, 60))),
         fill_strength=rng.uniform(0.12, 0.4),
-        ambient=rng.uniform(0.32, 0.48),
+        ambient=rng.uniform(0.28, 0.5),
     )
 
 
 def _sample_board(rng: np.random.Generator) -> Board:
-    hue, value = _clipped(rng, 0.038), np.exp(_clipped(rng, 0.07))
+    hue, value = _clipped(rng, 0.045), np.exp(_clipped(rng, 0.10))
     copper = np.array([0.42, 0.165 * (1 + hue), 0.108 * (1 - 0.6 * hue)]) * value
     laminate = np.array([0.060, 0.042, 0.030]) * np.exp(rng.normal(0, 0.15))
     return Board(
@@ -206,13 +207,13 @@ def _sample_board(rng: np.random.Generator) -> Board:
         gap_wobble=rng.uniform(0.0015, 0.006),
         hole_radius=0.2 * (1 + _clipped(rng, 0.02)),
         hole_jitter=rng.uniform(0.004, 0.016),
-        stain=rng.uniform(0.02, 0.065),
-        streak=rng.uniform(0.002, 0.017),
+        stain=rng.uniform(0.02, 0.10),
+        streak=rng.uniform(0.002, 0.024),
         grain=rng.uniform(0.003, 0.010),
         sheen=rng.uniform(0.04, 0.16),
-        n_specks=int(rng.poisson(5)),
-        n_rings=int(rng.poisson(0.7)),
-        n_scratches=int(rng.poisson(1.0)),
+        n_specks=int(rng.poisson(7)),
+        n_rings=int(rng.poisson(1.0)),
+        n_scratches=int(rng.poisson(1.6)),
         shadow_softness=rng.uniform(0.05, 0.12),
     )
 
@@ -223,7 +224,7 @@ def _sample_case(rng: np.random.Generator) -> Case:
     turn = rotation_matrix(
         about_x=_clipped(rng, np.deg2rad(1.2)),
         about_y=_clipped(rng, np.deg2rad(1.8)),
-        about_z=_clipped(rng, np.deg2rad(1.0)),
+        about_z=_clipped(rng, np.deg2rad(1.3)),
     )
     lot = f"{rng.integers(10, 40)}{rng.choice(list('ABCDEFGH'))}{rng.integers(1, 10)}"
     return Case(
@@ -234,13 +235,14 @@ def _sample_case(rng: np.random.Generator) -> Case:
         roundness=rng.uniform(2.15, 2.5),
         rotation=turn,
         position=np.array([_clipped(rng, 0.045), top + height / 2, rng.uniform(0.10, 0.25)]),
-        gloss=rng.uniform(0.6, 1.4),
+        gloss=rng.uniform(0.5, 1.6),
         tone=rng.uniform(0.005, 0.013),
         pin_mark=(_clipped(rng, 0.03), -0.30 + _clipped(rng, 0.03), rng.uniform(0.3, 1.0)),
         print_text=("AD92", lot),
-        print_strength=rng.uniform(0.25, 1.0),
+        print_strength=rng.uniform(0.2, 1.0),
         print_offset=(_clipped(rng, 0.04), _clipped(rng, 0.04)),
-        dust=int(rng.poisson(5)),
+        dust=int(rng.poisson(6)),
+        fibres=int(rng.poisson(0.5)),
         seed=int(rng.integers(2**31)),
     )
 
@@ -259,7 +261,7 @@ def sample_lead(rng: np.random.Generator, case: Case, index: int) -> Lead:
     first = 0.24 + _clipped(rng, 0.035)  # where the lead bends out, share of the reach
     second = 0.60 + _clipped(rng, 0.045)  # where it bends back
     lift = _clipped(rng, 0.06)
-    sway = _clipped(rng, 0.022)
+    sway = _clipped(rng, 0.030)
     points = np.array(
         [
             inside,
@@ -274,10 +276,10 @@ def sample_lead(rng: np.random.Generator, case: Case, index: int) -> Lead:
     )
     return Lead(
         points=points,
-        half_width=0.082 * (1 + _clipped(rng, 0.04)),
+        half_width=0.082 * (1 + _clipped(rng, 0.05)),
         collar=0.25 + (0.36 if side == 0 else 0.48) * reach * (1 + _clipped(rng, 0.12)),
         collar_size=rng.uniform(0.0, 0.28),
-        dents=rng.uniform(0.4, 1.0),
+        dents=rng.uniform(0.4, 1.2),
         tarnish=float(np.clip(rng.normal(0.65, 0.3), 0, 1)),
         seed=int(rng.integers(2**31)),
     )

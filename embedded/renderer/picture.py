@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from renderer import shading
-from renderer.geometry import (
+
+from embedded.renderer import shading
+from embedded.renderer.geometry import (
     BoardHit,
     CaseHit,
     LeadHit,
@@ -14,8 +15,8 @@ from renderer.geometry import (
     trace_case,
     trace_lead,
 )
-from renderer.scene import Camera, Scene
-from renderer.shading import fractal_noise
+from embedded.renderer.scene import Camera, Scene
+from embedded.renderer.shading import fractal_noise
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Layers:
     case: np.ndarray  # bool
     chip: np.ndarray  # bool, broken faces
     scar: np.ndarray  # bool, wounds in the surface
-    leads: tuple[np.ndarray, ...]  # float32: arc length along the lead, -1 where not seen
+    leads: tuple[np.ndarray, ...]  # arc length along the lead, -1 where not seen
 
     @property
     def part(self) -> np.ndarray:
@@ -46,10 +47,10 @@ class _Traced:
 def _trace(view: View, scene: Scene) -> _Traced:
     board = trace_board(view, scene.board, np.random.default_rng([scene.texture_seed, 1]))
     shape = board.hole.shape
-    top = np.where(board.hole < 1, -np.inf, 0).astype(np.float32)  # height of what is seen
+    top = np.where(board.hole < 1, -np.inf, 0)  # height of what is seen
     owner = np.full(shape, -1, np.int8)  # -1 board, 0 case, 1.. leads
     hits = [trace_lead(view, lead) for lead in scene.leads]
-    arcs = [np.full(shape, -1, np.float32) for _ in hits]
+    arcs = [np.full(shape, -1.0) for _ in hits]
     chip, scar = np.zeros(shape, bool), np.zeros(shape, bool)
     for k, hit in enumerate(hits):
         front = hit.height > top[hit.rows, hit.cols]
@@ -116,7 +117,7 @@ def expose(image: np.ndarray, camera: Camera, *, size: int, rng: np.random.Gener
 
     Parameters
     ----------
-    image : array of shape (n, n, 3), float32
+    image : array of shape (n, n, 3)
     camera : Camera
     size : int
         Side of the picture; n is a multiple of it.
@@ -131,9 +132,9 @@ def expose(image: np.ndarray, camera: Camera, *, size: int, rng: np.random.Gener
     blurred = cv2.GaussianBlur(image, (0, 0), camera.defocus * scale)
     small = cv2.resize(blurred, (size, size), interpolation=cv2.INTER_AREA)
     small = 0.97 * small + 0.03 * cv2.GaussianBlur(small, (0, 0), 6.0)  # veiling glare
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+    axis = (np.arange(size) + 0.5) / size * 2 - 1
     falloff = 1 - camera.vignette * (axis[:, None] ** 2 + axis[None, :] ** 2) / 2
-    gain = camera.exposure * np.asarray(camera.white_balance, np.float32)
+    gain = camera.exposure * np.asarray(camera.white_balance)
     linear = np.clip(small * falloff[..., None] * gain, 0, None)
     shoulder = 1 - np.exp(-1.25 * linear)
     encoded = np.where(
@@ -142,8 +143,8 @@ def expose(image: np.ndarray, camera: Camera, *, size: int, rng: np.random.Gener
         1.055 * np.maximum(shoulder, 1e-6) ** (1 / 2.4) - 0.055,
     )
     # noise after demosaicing: mostly common to the three channels, a little of it coloured
-    common = rng.standard_normal((size, size, 1)).astype(np.float32)
-    colour = cv2.GaussianBlur(rng.standard_normal((size, size, 3)).astype(np.float32), (0, 0), 0.8)
+    common = rng.standard_normal((size, size, 1))
+    colour = cv2.GaussianBlur(rng.standard_normal((size, size, 3)), (0, 0), 0.8)
     level = camera.noise * (0.7 + 0.6 * np.sqrt(encoded))
     noisy = 255 * encoded + level * (0.85 * common + 0.7 * colour)
     return np.clip(np.round(noisy), 0, 255).astype(np.uint8)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from renderer.scene import Board, Camera, Case, Lead, rotation_matrix
+
+from embedded.renderer.scene import Board, Camera, Case, Lead, rotation_matrix
 
 N_FACETS = 22  # around the case's rounding; normals are smoothed over them
 
@@ -27,13 +28,13 @@ class View:
         return self._frame()[1]
 
     def directions(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Ray directions of pixels, shape (..., 3), float32, not of unit length."""
+        """Ray directions of pixels, shape (..., 3), not of unit length."""
         turn, _ = self._frame()
         scale = self.camera.width / self.camera.distance
         u = ((cols + 0.5) / self.size - 0.5) * scale
         v = ((rows + 0.5) / self.size - 0.5) * scale
-        parts = np.broadcast_arrays(*(np.asarray(a, np.float32) for a in (u, v, -1.0)))
-        return np.stack(parts, axis=-1) @ turn.T.astype(np.float32)
+        parts = np.broadcast_arrays(*(np.asarray(a) for a in (u, v, -1.0)))
+        return np.stack(parts, axis=-1) @ turn.T
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """World points of shape (n, 3) to pixel coordinates (column, row), shape (n, 2)."""
@@ -52,7 +53,7 @@ class View:
 
 @dataclass(frozen=True)
 class BoardHit:
-    """The bare board as every pixel sees it; arrays of shape (size, size), float32."""
+    """The bare board as every pixel sees it; arrays of shape (size, size)."""
 
     rays: np.ndarray  # (size, size, 3), not of unit length
     x: np.ndarray  # board coordinates, pitch
@@ -66,15 +67,15 @@ class BoardHit:
 def trace_board(view: View, board: Board, rng: np.random.Generator) -> BoardHit:
     """Find board coordinates and holes; ``rng`` draws the holes' drilling errors."""
     rays = view.directions(*np.mgrid[: view.size, : view.size])
-    origin = view.origin.astype(np.float32)
+    origin = view.origin
     t = -origin[2] / rays[..., 2]
     x, y = origin[0] + t * rays[..., 0], origin[1] + t * rays[..., 1]
     column, row = np.round(x), np.round(y)
-    jitter = rng.normal(0, board.hole_jitter, (16, 16, 3)).astype(np.float32)
+    jitter = rng.normal(0, board.hole_jitter, (16, 16, 3))
     near = jitter[row.astype(int) % 16, column.astype(int) % 16]
     dx, dy = x - column - near[..., 0], y - row - near[..., 1]
-    distance = np.hypot(dx, dy) + np.float32(1e-6)
-    hole = distance / (np.float32(board.hole_radius) * (1 + 0.5 * near[..., 2]))
+    distance = np.hypot(dx, dy) + 1e-6
+    hole = distance / (board.hole_radius * (1 + 0.5 * near[..., 2]))
     return BoardHit(rays, x, y, x - column, hole, dx / distance, dy / distance)
 
 
@@ -141,10 +142,10 @@ def trace_case(view: View, case: Case, roughness_fields: list[np.ndarray]) -> Ca
     CaseHit
     """
     rows, cols = view.box(case_corners(case), 3)
-    d = view.directions(rows, cols) @ case.rotation.astype(np.float32)
-    origin = ((view.origin - case.position) @ case.rotation).astype(np.float32)
-    near = np.full(d.shape[:2], -np.inf, np.float32)
-    far = np.full(d.shape[:2], np.inf, np.float32)
+    d = view.directions(rows, cols) @ case.rotation
+    origin = (view.origin - case.position) @ case.rotation
+    near = np.full(d.shape[:2], -np.inf)
+    far = np.full(d.shape[:2], np.inf)
     face = np.zeros(d.shape[:2], np.int32)
     normals, offsets = case_planes(case)
     n_body = len(normals)
@@ -152,9 +153,9 @@ def trace_case(view: View, case: Case, roughness_fields: list[np.ndarray]) -> Ca
     planes += [(np.asarray(c.normal), c.offset + f[rows, cols])
                for c, f in zip(case.chips, roughness_fields, strict=True)]  # fmt: skip
     for index, (normal, offset) in enumerate(planes):
-        slope = d @ normal.astype(np.float32)
+        slope = d @ normal
         slope = np.where(np.abs(slope) < 1e-7, 1e-7, slope)
-        t = (np.asarray(offset, np.float32) - origin @ normal.astype(np.float32)) / slope
+        t = (np.asarray(offset) - origin @ normal) / slope
         entering = slope < 0
         closer = entering & (t > near)
         near = np.where(closer, t, near)
@@ -232,9 +233,9 @@ def trace_lead(view: View, lead: Lead) -> LeadHit:
     bump = 1 + lead.collar_size * np.exp(-(((arc - lead.collar) / 0.05) ** 4))
     widths = lead.half_width * bump * pixels
     rows, cols = view.box(path, int(np.ceil(widths.max())) + 2)
-    best = np.full((rows.size, cols.size), np.inf, np.float32)
-    where = np.zeros(best.shape, np.float32)  # index along the path, fractional
-    across = np.zeros(best.shape, np.float32)
+    best = np.full((rows.size, cols.size), np.inf)
+    where = np.zeros(best.shape)  # index along the path, fractional
+    across = np.zeros(best.shape)
     last = len(path) - 2
     for i in range(len(path) - 1):
         a, ab = uv[i], uv[i + 1] - uv[i]

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from renderer.geometry import BoardHit, CaseHit, LeadHit, View, case_corners, round_corners
-from renderer.scene import Case, Lead, Light, Scar, Scene
 
-TIN = np.array([0.80, 0.79, 0.77], np.float32)
-BARE_LEAD = np.array([0.60, 0.36, 0.25], np.float32)
-EPOXY_BREAK = np.array([0.165, 0.160, 0.155], np.float32)
+from embedded.renderer.geometry import BoardHit, CaseHit, LeadHit, View, case_corners, round_corners
+from embedded.renderer.scene import Case, Lead, Light, Scar, Scene
+
+TIN = np.array([0.80, 0.79, 0.77])
+BARE_LEAD = np.array([0.60, 0.36, 0.25])
+EPOXY_BREAK = np.array([0.165, 0.160, 0.155])
 DECAL_SIZE = 512  # texels over -1..1 pitch of the case's frame
 
 
@@ -20,13 +21,13 @@ def smooth_noise(rng: np.random.Generator, size: int, cell: tuple[float, float])
     ``size`` leaves the noise constant that way.
     """
     nodes = [round(size / c) + 1 for c in cell]
-    coarse = rng.standard_normal(nodes).astype(np.float32)
+    coarse = rng.standard_normal(nodes)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def fractal_noise(rng: np.random.Generator, size: int, cell: float, octaves: int) -> np.ndarray:
     """Sum of value noises whose cells and weights halve, shape (size, size)."""
-    total = np.zeros((size, size), np.float32)
+    total = np.zeros((size, size))
     for k in range(octaves):
         total += smooth_noise(rng, size, (cell / 2**k, cell / 2**k)) / 2**k
     return total
@@ -70,47 +71,51 @@ class Shadows:
 
 
 def cast_shadows(view: View, scene: Scene) -> Shadows:
-    """Drop the silhouettes of the case and leads on the board and blur them by their height."""
-    size = view.size
-    per_pitch = size / scene.camera.width
+    """Drop the silhouettes of the case and leads on the board and blur them by their height.
+
+    They are soft, so a third of the picture's resolution is enough.
+    """
+    small = View(scene.camera, view.size // 3)
+    per_pitch = small.size / scene.camera.width
     soft = scene.board.shadow_softness
     direction = np.asarray(scene.light.key)
-    dark_key = np.zeros((size, size), np.float32)
-    dark_dome = np.zeros((size, size), np.float32)
 
     def dropped(points: np.ndarray, *, slanted: bool) -> np.ndarray:
         ground = points.copy()
         if slanted:
             ground[:, :2] -= direction[:2] / direction[2] * points[:, 2:]
         ground[:, 2] = 0
-        return np.round(view.project(ground) * 8).astype(np.int32)
+        return np.round(small.project(ground) * 8).astype(np.int32)
 
-    if scene.case is not None:
-        for target, slanted, sigma in ((dark_key, True, 0.9 * soft), (dark_dome, False, 0.22)):
-            layer = np.zeros((size, size), np.float32)
+    def shadow(case_blur: float, lead_blur: float, *, slanted: bool) -> np.ndarray:
+        """Share of the light that is kept off each pixel."""
+        of_case, of_leads = np.zeros((2, small.size, small.size))
+        if scene.case is not None:
             hull = cv2.convexHull(dropped(case_corners(scene.case), slanted=slanted))
-            cv2.fillPoly(layer, [hull], 1.0, shift=3)
-            target += cv2.GaussianBlur(layer, (0, 0), sigma * per_pitch)
-    for target, slanted, sigma in ((dark_key, True, 0.35 * soft), (dark_dome, False, 0.10)):
-        layer = np.zeros((size, size), np.float32)
+            cv2.fillPoly(of_case, [hull], 1.0, shift=3)
         for lead in scene.leads:
             path = round_corners(lead.points)
-            path = path[path[:, 2] > 0.0]
+            line = dropped(path[path[:, 2] > 0.0], slanted=slanted)
             width = max(1, round(2 * lead.half_width * per_pitch))
-            line = dropped(path, slanted=slanted)
-            cv2.polylines(layer, [line], False, 1.0, width, shift=3)
-        blurred = cv2.GaussianBlur(layer, (0, 0), sigma * per_pitch)
-        np.maximum(target, blurred, out=target)
-    return Shadows(1 - 0.92 * np.clip(dark_key, 0, 1), 1 - 0.62 * np.clip(dark_dome, 0, 1))
+            cv2.polylines(of_leads, [line], False, 1.0, width, shift=3)
+        both = np.maximum(
+            cv2.GaussianBlur(of_case, (0, 0), case_blur * per_pitch),
+            cv2.GaussianBlur(of_leads, (0, 0), lead_blur * per_pitch),
+        )
+        return cv2.resize(both, (view.size, view.size), interpolation=cv2.INTER_LINEAR)
+
+    key = shadow(0.9 * soft, 0.35 * soft, slanted=True)
+    dome = shadow(0.22, 0.10, slanted=False)
+    return Shadows(1 - 0.92 * key, 1 - 0.62 * dome)
 
 
 def paint_board(
     view: View, scene: Scene, hit: BoardHit, shadows: Shadows, rng: np.random.Generator
 ) -> np.ndarray:
-    """Colour of the bare board, shape (size, size, 3), float32."""
+    """Colour of the bare board, shape (size, size, 3)."""
     board, light, size = scene.board, scene.light, view.size
     per_pitch = size / scene.camera.width
-    key = np.asarray(light.key, np.float32)
+    key = np.asarray(light.key)
     flat = key[:2] / np.hypot(*key[:2])
 
     stain = fractal_noise(rng, size, 0.9 * per_pitch, 4)
@@ -119,8 +124,8 @@ def paint_board(
     streak += smooth_noise(rng, size, (0.8 * per_pitch, 0.05 * per_pitch))
     grain = smooth_noise(rng, size, (4, 4)) + 0.6 * smooth_noise(rng, size, (9, 9))
     tone = 1 + board.stain * stain + board.streak * streak + board.grain * grain
-    copper = np.asarray(board.copper, np.float32) * np.clip(tone, 0.2, None)[..., None]
-    copper *= 1 + (0.5 * board.stain * hue)[..., None] * np.array([0.1, 0.6, 1.0], np.float32)
+    copper = np.asarray(board.copper) * np.clip(tone, 0.2, None)[..., None]
+    copper *= 1 + (0.5 * board.stain * hue)[..., None] * np.array([0.1, 0.6, 1.0])
 
     # strips: distance from the middle of the gap to the right or left of this strip
     wobble = board.gap_wobble * smooth_noise(rng, size, (0.10 * per_pitch, 0.35 * per_pitch))
@@ -130,7 +135,7 @@ def paint_board(
     edge = np.exp(-((inside / 0.022) ** 2)) * (inside > -0.01)
     copper *= (1 + 0.30 * edge * edge_side * flat[0])[..., None]
     laminate = (
-        np.asarray(board.laminate, np.float32)
+        np.asarray(board.laminate)
         * (
             1 + 0.20 * smooth_noise(rng, size, (0.04 * per_pitch, 0.12 * per_pitch)) + 0.08 * grain
         ).clip(0.2)[..., None]
@@ -145,7 +150,7 @@ def paint_board(
 
     colour = np.where((inside > 0)[..., None], copper, laminate)
     # light: diffuse key and dome, and a broad sheen that makes the strips brighter on one side
-    mirrored = hit.rays @ (key * np.array([1, 1, -1], np.float32))
+    mirrored = hit.rays @ (key * np.array([1, 1, -1]))
     mirrored /= np.sqrt((hit.rays**2).sum(-1))
     sheen = np.exp((mirrored - 1) / 0.22) * board.sheen * 5
     sheen = sheen * (inside > 0) * np.clip(1 + 0.25 * grain + 0.35 * streak, 0, None)
@@ -154,19 +159,19 @@ def paint_board(
     colour = colour * (lit + fill)[..., None]
 
     wall = smoothstep(0.55, 1.0, d) * np.clip(-away, 0, 1) * shadows.key
-    deep = np.array([0.030, 0.023, 0.022], np.float32) * (0.75 + 0.3 * light.ambient)
+    deep = np.array([0.030, 0.023, 0.022]) * (0.75 + 0.3 * light.ambient)
     depth = deep * (1 + 0.35 * stain.clip(-1.5, 1.5))[..., None]
-    depth = depth + wall[..., None] * np.array([0.075, 0.050, 0.036], np.float32)
+    depth = depth + wall[..., None] * np.array([0.075, 0.050, 0.036])
     depth = depth * (0.55 + 0.45 * shadows.dome)[..., None]
-    return np.where((d < 1)[..., None], depth, colour).astype(np.float32)
+    return np.where((d < 1)[..., None], depth, colour)
 
 
 def _mark_copper(view: View, scene: Scene, copper: np.ndarray, rng: np.random.Generator) -> None:
     """Specks, flux rings and scratches that every used board has, painted into ``copper``."""
     board, size = scene.board, view.size
     per_pitch = size / scene.camera.width
-    dark = np.zeros((size, size), np.float32)
-    bright = np.zeros((size, size), np.float32)
+    dark = np.zeros((size, size))
+    bright = np.zeros((size, size))
 
     def place() -> np.ndarray:
         return rng.uniform(0, size, 2)
@@ -221,7 +226,7 @@ def _scar_shape(scar: Scar) -> np.ndarray:
         cv2.polylines(layer, [fixed], False, 255, width, cv2.LINE_AA, shift=3)
     else:
         cv2.fillPoly(layer, [fixed], 255, cv2.LINE_AA, shift=3)
-    return layer.astype(np.float32) / 255
+    return layer / 255
 
 
 def _texels(hit: CaseHit) -> tuple[np.ndarray, np.ndarray]:
@@ -241,7 +246,7 @@ def scarred(case: Case, hit: CaseHit) -> np.ndarray:
 def draw_decals(case: Case, rng: np.random.Generator) -> Decals:
     """Draw ejector mark, print and scars; every layer has shape (DECAL_SIZE, DECAL_SIZE)."""
     n, scale = DECAL_SIZE, DECAL_SIZE / 2
-    axis = (np.arange(n, dtype=np.float32) + 0.5) / scale - 1
+    axis = (np.arange(n) + 0.5) / scale - 1
     x, y = np.meshgrid(axis, axis)
     px, py, depth = case.pin_mark
     radial = np.hypot(x - px, y - py)
@@ -252,12 +257,20 @@ def draw_decals(case: Case, rng: np.random.Generator) -> Decals:
         origin = np.array([-0.31, top]) + case.print_offset
         at = np.round((origin + 1) * scale).astype(int).tolist()
         cv2.putText(letters, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.75, 255, 5, cv2.LINE_AA)
-    ink = letters.astype(np.float32) / 255
+    ink = letters / 255
     ink *= np.clip(0.8 + 0.35 * smooth_noise(rng, n, (5, 5)), 0, 1.2)
     for _ in range(case.dust):
         at = rng.uniform(0.05 * n, 0.95 * n, 2).round().astype(int).tolist()
         cv2.circle(ink, at, int(rng.integers(1, 4)), rng.uniform(0.3, 0.9), -1, cv2.LINE_AA)
-    whiteness = np.zeros((n, n), np.float32)
+    for _ in range(case.fibres):
+        turn, t = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.25, 24).cumsum(), rng.uniform(9, 18)
+        line = rng.uniform(0.2 * n, 0.8 * n, 2) + t * np.cumsum(
+            np.stack([np.cos(turn), np.sin(turn)], 1), axis=0
+        )
+        cv2.polylines(
+            ink, [np.round(line).astype(np.int32)], False, rng.uniform(0.25, 0.7), 2, cv2.LINE_AA
+        )
+    whiteness = np.zeros((n, n))
     for scar in case.scars:
         layer = _scar_shape(scar)
         rough = fractal_noise(rng, n, 40, 4)
@@ -266,7 +279,7 @@ def draw_decals(case: Case, rng: np.random.Generator) -> Decals:
         whiteness = np.maximum(
             whiteness, layer * scar.whiteness * np.clip(0.7 + 0.4 * rough, 0, 1.3)
         )
-    return Decals(height.astype(np.float32), ink, whiteness)
+    return Decals(height, ink, whiteness)
 
 
 def paint_case(
@@ -290,7 +303,7 @@ def paint_case(
 
     grain = smooth_noise(rng, size, (3.5, 3.5))[hit.rows, hit.cols]
     flow = smooth_noise(rng, size, (0.9 * size / 4.5, 0.05 * size / 4.5))[hit.rows, hit.cols]
-    broken = (hit.chip >= 0).astype(np.float32)
+    broken = hit.chip >= 0
     rough = fractal_noise(rng, size, 22, 4)
     rough_y, rough_x = np.gradient(rough)
     at = (hit.rows, hit.cols)
@@ -310,7 +323,7 @@ def paint_case(
     fresh = np.maximum(broken, np.clip(white, 0, 1))
     fresnel = 0.04 + 0.96 * (1 - cosine) ** 5
     shine = (fresnel * case.gloss * (1 - 0.75 * fresh))[:, None]
-    ground = np.asarray(scene.board.copper, np.float32)
+    ground = np.asarray(scene.board.copper)
     gloss = shine * environment(light, mirrored, ground, 0.035)
     diffuse = (
         light.key_strength * np.clip(normal @ np.asarray(light.key), 0, None)
@@ -318,12 +331,12 @@ def paint_case(
         + light.fill_strength * np.clip(normal @ np.asarray(light.fill), 0, None)
     )
     low = 0.35 + 0.65 * smoothstep(0.0, 0.7, hit.height)  # little light reaches under the case
-    albedo = case.tone * (1 + 0.10 * grain)[:, None] * np.array([1.0, 0.98, 1.0], np.float32)
+    albedo = case.tone * (1 + 0.10 * grain)[:, None] * np.array([1.0, 0.98, 1.0])
     albedo = albedo + (0.075 * case.print_strength * ink)[:, None]
     shade = 0.55 + 0.5 * np.clip(0.6 + 0.35 * rough[at], 0, 1.4)
     albedo = albedo * (1 - fresh)[:, None] + EPOXY_BREAK * (fresh * shade)[:, None]
     colour = (albedo * diffuse[:, None] + gloss) * low[:, None]
-    return colour.astype(np.float32)
+    return colour
 
 
 def paint_lead(view: View, scene: Scene, lead: Lead, hit: LeadHit) -> np.ndarray:
@@ -346,7 +359,7 @@ def paint_lead(view: View, scene: Scene, lead: Lead, hit: LeadHit) -> np.ndarray
     ray = ray / np.linalg.norm(ray, axis=1, keepdims=True)
     cosine = np.clip(-(ray * normal).sum(1), 0.02, 1)
     mirrored = ray + 2 * cosine[:, None] * normal
-    ground = np.asarray(scene.board.copper, np.float32)
+    ground = np.asarray(scene.board.copper)
     shine = environment(light, mirrored, ground, 0.06)
     diffuse = 0.30 * light.key_strength * np.clip(normal @ np.asarray(light.key), 0, None)
     bare = lead.tarnish * smoothstep(0.48, 0.16, hit.height + 0.06 * patch)
@@ -362,4 +375,4 @@ def paint_lead(view: View, scene: Scene, lead: Lead, hit: LeadHit) -> np.ndarray
         )
     dark = np.exp(np.minimum(hit.height, 0) / 0.22)  # fades inside the hole
     near_case = smoothstep(0.22, 0.50, hit.along)
-    return (colour * (dark * (0.30 + 0.70 * near_case))[:, None]).astype(np.float32)
+    return colour * (dark * (0.30 + 0.70 * near_case))[:, None]
