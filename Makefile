@@ -53,6 +53,7 @@ verify: inputs
 # The embedded images come with the clone, in a DVC store inside it; the weights with the packages.
 inputs: $(READY)
 	@test -e data || dvc pull --quiet --remote store data.dvc
+	@test -e data_locked || dvc pull --quiet --remote store data_locked.dvc
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11")'
