@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies.gap.compare import compare_records, page, save_comparison
+from studies.gap.compare import compare_records, page
+from studies.gap.comparison_plots import save_comparison
 from studies.gap.record import read_record
 from studies.gap.recorder import record_run
 from studies.gap.write_record import write_record

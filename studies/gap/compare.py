@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from ad.files import atomic_path
 from studies.gap.checks import CHECKS
 from studies.gap.differences import (
     DIFFERS,
@@ -200,19 +198,3 @@ def page(result: Comparison, a: Record, b: Record) -> str:
     lines += ["", "Environments:"]
     lines += [f"  {line}" for line in result.environment] or ["  equal"]
     return "\n".join(lines) + "\n"
-
-
-def save_comparison(path: str | Path, result: Comparison, a: Record, b: Record) -> None:
-    """Write the figure of a comparison as PNG."""
-    import matplotlib.pyplot as plt  # only this function draws
-
-    from studies.gap.comparison_plots import scores_against_scores, stage_states
-
-    fig, (left, right) = plt.subplots(
-        1, 2, figsize=(10, 4.5), layout="constrained", width_ratios=(1, 2)
-    )
-    stage_states(left, result)
-    scores_against_scores(right, a, b)
-    with atomic_path(path) as partial:
-        fig.savefig(partial, format="png", dpi=110, metadata={"Software": None})
-    plt.close(fig)

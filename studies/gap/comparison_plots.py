@@ -1,8 +1,12 @@
 """Figure of two runs' comparison; each function draws on the Axes that it is given."""
 
+from pathlib import Path
+
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from ad.files import atomic_path
 from pages.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, THRESHOLD_STYLE
 from studies.gap.compare import Comparison
 from studies.gap.differences import DIFFERS, EQUAL, HARMLESS, ROUNDING, UNKNOWN
@@ -53,3 +57,15 @@ def scores_against_scores(ax: Axes, a: Record, b: Record) -> None:
     ax.set_xlabel("image score, first run")
     ax.set_ylabel("image score, second run")
     ax.legend()
+
+
+def save_comparison(path: str | Path, result: Comparison, a: Record, b: Record) -> None:
+    """Write the figure of a comparison as PNG."""
+    fig, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 4.5), layout="constrained", width_ratios=(1, 2)
+    )
+    stage_states(left, result)
+    scores_against_scores(right, a, b)
+    with atomic_path(path) as partial:
+        fig.savefig(partial, format="png", dpi=110, metadata={"Software": None})
+    plt.close(fig)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from html import escape
 from importlib.metadata import version
 
 from pages.report import markdown_table
@@ -108,6 +109,18 @@ def names_table(records: Sequence[Mapping]) -> str:
     )
 
 
-def folded(summary: str, table: str) -> str:
-    """Put a Markdown table below a fold."""
-    return f"<details><summary>{summary}</summary>\n\n{table}\n\n</details>"
+def folded(summary: str, rows: Sequence[Mapping[str, object]]) -> str:
+    """Put a table below a fold, as HTML; Markdown inside of HTML is not read everywhere."""
+
+    def line(values: Sequence[object], tag: str) -> str:
+        texts = [
+            "" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values
+        ]
+        return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) + "</tr>"
+
+    body = "".join(line(list(row.values()), "td") for row in rows)
+    head = line(list(rows[0]), "th")
+    return (
+        f"<details><summary>{escape(summary)}</summary>"
+        f"<table><thead>{head}</thead><tbody>{body}</tbody></table></details>"
+    )

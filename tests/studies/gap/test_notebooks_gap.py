@@ -27,7 +27,16 @@ STAGES = {
     "mechanism": "23_mechanism",
 }
 # These carry, draw or describe values; an edit of theirs does not change a number.
-CARRIERS = {"dataset", "determinism", "files", "plots", "report", "progress", "params"}
+CARRIERS = {
+    "dataset",
+    "determinism",
+    "environment",
+    "files",
+    "plots",
+    "report",
+    "progress",
+    "params",
+}
 CARRIERS |= {"validation", "evaluation"}
 
 
