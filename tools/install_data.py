@@ -16,22 +16,34 @@ import yaml
 
 from ad.dataset import of_split
 from ad.files import atomic_path, write_text
-from tools.scan import detect_layout, scan
+from tools.layouts import detect_layout, list_files
+from tools.scan import scan
+from tools.stage import stoppable
 
 DATA, POINTER = Path("data"), Path("data.dvc")
 INCOMING, OUTGOING = Path(".data.incoming"), Path(".data.outgoing")
+CONTROL_FILES = {".git", ".gitignore", ".gitattributes", ".dvc", ".dvcignore"}
 
 
 def run_dvc(*arguments: str) -> None:
-    """Run DVC; its own message says what failed."""
-    finished = subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False)
+    """Run DVC; if it fails, say why in one line."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], check=False, capture_output=True, text=True
+    )
     if finished.returncode:
-        raise SystemExit(f"error: 'dvc {' '.join(arguments)}' failed; data/ is as it was")
+        reasons = [x.partition(": ")[2] for x in finished.stderr.splitlines() if "ERROR" in x]
+        reason = (reasons or [f"exit code {finished.returncode}"])[0]
+        raise OSError(f"'dvc {' '.join(arguments)}' failed: {reason}; data/ is as it was")
 
 
 def pointer_hash() -> str:
     """Return the hash that data.dvc names."""
-    return yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"][0]["md5"]
+    try:
+        return yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"][0]["md5"]
+    except (yaml.YAMLError, LookupError, TypeError, UnicodeDecodeError):
+        raise ValueError(
+            f"{POINTER}: no DVC file; 'git checkout {POINTER}' brings it back"
+        ) from None
 
 
 def keep_previous() -> Path | None:
@@ -40,7 +52,7 @@ def keep_previous() -> Path | None:
         return None
     before = POINTER.read_text(encoding="utf-8") if POINTER.is_file() else None
     known = pointer_hash() if before else None
-    run_dvc("add", "--quiet", str(DATA))
+    run_dvc("add", str(DATA))
     if before and pointer_hash() == known:
         write_text(POINTER, before)  # with its remote, which 'dvc add' may have changed
     kept = Path(f"data.{pointer_hash()[:8]}.dvc.bak")
@@ -56,34 +68,92 @@ def forget_remote() -> None:
         write_text(POINTER, yaml.safe_dump(pointer, sort_keys=False))
 
 
+def refuse_own_folders(folder: Path, source: Path) -> None:
+    """Refuse a source that this command would copy into itself, or delete."""
+    here = Path.cwd().resolve()
+    if source == here or source in here.parents:
+        raise ValueError(f"{folder} holds this clone itself; give a folder of images alone")
+    for own in (DATA, INCOMING, OUTGOING):
+        if source == own.resolve() or own.resolve() in source.parents:
+            raise ValueError(f"{folder} is {own}/ itself; give the folder of another data set")
+
+
+def copy_to_incoming(source: Path) -> None:
+    """Copy the files of a data set, but not what tells git or DVC what to do with them."""
+    remove(INCOMING)
+    for name in list_files(source):
+        if not CONTROL_FILES.isdisjoint(Path(name).parts):
+            continue
+        target = INCOMING / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target)
+        except OSError as error:
+            raise OSError(
+                f"{source / name}: cannot be copied to {INCOMING}/ ({error.strerror}); make it "
+                f"readable, or free some space"
+            ) from None
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of this command's own, if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def swap() -> bool:
+    """Put the incoming set in place; after any failure the one before is back.
+
+    Returns
+    -------
+    bool
+        Whether the set is the one that was there before.
+    """
+    before = POINTER.read_text(encoding="utf-8") if POINTER.is_file() else None
+    known = pointer_hash() if before else None
+    remove(OUTGOING)
+    try:
+        if DATA.exists():
+            DATA.rename(OUTGOING)
+        INCOMING.rename(DATA)
+        run_dvc("add", str(DATA))
+        same = pointer_hash() == known
+        if same:
+            write_text(POINTER, before)  # with its remote
+        else:
+            forget_remote()
+    except BaseException:
+        remove(DATA)
+        if OUTGOING.exists():
+            OUTGOING.rename(DATA)
+        if before is None:
+            POINTER.unlink(missing_ok=True)
+        else:
+            write_text(POINTER, before)
+        raise
+    remove(OUTGOING)
+    return same
+
+
 def install(folder: Path) -> None:
     """Copy first, swap by renaming, and drop the old folder only when it is in the cache."""
     if OUTGOING.is_dir() and not DATA.is_dir():
         OUTGOING.rename(DATA)  # a run before this one was stopped between the two renames
     source = folder.resolve()
-    if source == DATA.resolve() or DATA.resolve() in source.parents:
-        raise ValueError(f"{folder} is data/ itself; give the folder of another data set")
+    refuse_own_folders(folder, source)
     records = scan(source)
-    if INCOMING.exists():
-        shutil.rmtree(INCOMING)
-    shutil.copytree(source, INCOMING, copy_function=shutil.copyfile)
-    if [r.sha256 for r in scan(INCOMING)] != [r.sha256 for r in records]:
-        raise OSError(f"{folder}: the copy differs from its source; check the disk and try again")
-    previous = keep_previous()
-    if previous:
-        if OUTGOING.exists():
-            shutil.rmtree(OUTGOING)
-        DATA.rename(OUTGOING)
-    INCOMING.rename(DATA)
-    run_dvc("add", "--quiet", str(DATA))
-    if not (previous and previous.name == f"data.{pointer_hash()[:8]}.dvc.bak"):
-        forget_remote()
-    if OUTGOING.exists():
-        shutil.rmtree(OUTGOING)
+    try:
+        copy_to_incoming(source)
+        if [r.sha256 for r in scan(INCOMING)] != [r.sha256 for r in records]:
+            raise OSError(f"{folder}: the copy differs from its source; try again")
+        previous = keep_previous()
+        same = swap()
+    finally:
+        remove(INCOMING)
     n_train, n_test = (len(of_split(records, split)) for split in ("train", "test"))
     print(f"data/ now holds {n_train} training and {n_test} test images, "
           f"{detect_layout(DATA)} layout.")  # fmt: skip
-    if previous:
+    if previous and not same:
         print(f"The previous set is in DVC's cache. To go back: copy {previous} over data.dvc, "
               f"then 'dvc checkout --force data.dvc'.")  # fmt: skip
     print("Next: 'make repro' (or 'dvc repro').")
@@ -94,10 +164,9 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
         raise SystemExit(__doc__)
     try:
-        install(Path(arguments[0]))
-    except (ValueError, OSError) as error:
-        if INCOMING.exists():
-            shutil.rmtree(INCOMING)
+        with stoppable("data/ is as it was"):
+            install(Path(arguments[0]))
+    except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None
 
 
