@@ -4,12 +4,27 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 # Okabe and Ito's palette: told apart with any colour vision, and the same in every figure.
 NORMAL_COLOUR = "#0072B2"
 ANOMALOUS_COLOUR = "#D55E00"
 NEUTRAL_COLOUR = "#666666"
 THRESHOLD_STYLE = {"color": "black", "linestyle": "--", "linewidth": 1.5}
+
+
+def plain(text: str, *, longest: int = 40) -> str:
+    """Make a text of the data stand in a figure as it is: no formulas, nothing wider than a panel.
+
+    Long lines lose their middle, and letters that the font lacks become boxes without a warning.
+    """
+    known = get_font(findfont(FontProperties())).get_char_index
+    lines = []
+    for line in text.split("\n"):
+        half = longest // 2
+        short = line if len(line) <= longest else f"{line[: half - 1]}…{line[-half:]}"
+        lines.append("".join(c if known(ord(c)) else "□" for c in short))
+    return "\n".join(lines).replace("$", r"\$")
 
 
 def score_histogram(
@@ -98,7 +113,7 @@ def coverage(ax: Axes, steps: np.ndarray, largest: np.ndarray, typical: np.ndarr
 def plain_image(ax: Axes, image: np.ndarray, title: str) -> None:
     """Draw an image without axes."""
     ax.imshow(image)
-    ax.set_title(title, fontsize=9)
+    ax.set_title(plain(title, longest=24), fontsize=9)  # what a panel of the wall holds
     ax.set_axis_off()
 
 

@@ -1,5 +1,6 @@
 """Short texts and tables for the notebooks, made from a run's numbers."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,9 +10,27 @@ from ad.dataset import ImageRecord, of_split
 from ad.determinism import sha256_array
 from ad.images import InputRule
 
+# With these a text becomes a link, a tag, a formula or code, or ends its cell. Underscores inside a
+# word do nothing.
+_SPECIAL = re.compile(r"[&<>\[\]`*$\\|~@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.")
+
+
+def literal(text: object) -> str:
+    """Make a text of the data stand in Markdown and HTML as it is, on one line."""
+    one_line = " ".join(str(text).split())
+    return _SPECIAL.sub(lambda match: "".join(f"&#{ord(c)};" for c in match[0]), one_line)
+
+
+def code(text: object) -> str:
+    """Make a text of the data stand as code in Markdown."""
+    return f"`{' '.join(str(text).split()).replace('`', chr(39)) or ' '}`"
+
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Lay out rows as a Markdown table; floats get three decimals, ``None`` an empty cell."""
+    """Lay out rows as a Markdown table; floats get three decimals, ``None`` an empty cell.
+
+    Texts stand there as they are: no Markdown or HTML in them takes effect.
+    """
     if not rows:
         return ""
 
@@ -22,7 +41,7 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
             return "yes" if value else "no"
         if isinstance(value, float | np.floating):
             return f"{value:.3f}"
-        return " ".join(str(value).split()).replace("|", r"\|")
+        return literal(value)
 
     header = list(rows[0])
     cells = [[cell(row[key]) for key in header] for row in rows]
@@ -67,7 +86,7 @@ def inputs_note(inputs: Mapping[str, object]) -> str:
     lines.append(
         f"Images: {data['n_train']} training and {data['n_test']} test images, {data['layout']} "
         f"layout, SHA-256 of all `{data['sha256'][:16]}`. "
-        f"Backbone: `{weights['backbone']}`, weights `{weights['source']}`{digest}."
+        f"Backbone: {code(weights['backbone'])}, weights {code(weights['source'])}{digest}."
     )
     return "\n\n".join(lines)
 

@@ -15,6 +15,7 @@ from nbconvert.exporters import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from ad.files import atomic_path, read_json, write_text
+from tools.safe_html import safe_html
 from tools.stage import stage_command
 
 RENDERED, ARTIFACTS, REPORTS = Path("artifacts/rendered"), Path("artifacts"), Path("reports")
@@ -25,6 +26,9 @@ STAGES = (
     "04_evaluate",
     "05_locked",
 )
+
+# A page needs its own styles and images, and nothing else may run or load.
+POLICY = "default-src 'none'; img-src 'self' data: file:; style-src 'unsafe-inline'"
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -58,6 +62,7 @@ def page(title: str, body: str, *, code: bool, up: str = "") -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<link rel="icon" href="data:,">\n<title>{html.escape(title)}</title>\n'
         f"<style>{STYLE}{colours}</style>\n</head>\n<body>\n<nav>{links}</nav>\n{body}\n"
         f"</body>\n</html>\n"
@@ -65,11 +70,11 @@ def page(title: str, body: str, *, code: bool, up: str = "") -> str:
 
 
 def notebook_body(path: Path) -> str:
-    """Render a notebook's cells as HTML without scripts."""
+    """Render a notebook's cells as HTML; nothing in them, or in the data, is active there."""
     exporter = HTMLExporter(template_name="basic", embed_images=True)
     exporter.exclude_anchor_links = True
     body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
-    return body
+    return safe_html(body)
 
 
 def index_body(summary: dict, inputs: dict, environment: dict) -> str:
@@ -97,7 +102,7 @@ def index_body(summary: dict, inputs: dict, environment: dict) -> str:
         for key, value in summary.items()
         if not isinstance(value, dict)
     )
-    digest = f", SHA-256 <code>{weights['sha256']}</code>" if weights["sha256"] else ""
+    digest = f", SHA-256 <code>{html.escape(weights['sha256'])}</code>" if weights["sha256"] else ""
     facts = ", ".join(f"{key} {value}" for key, value in environment.items())
     return (
         "<h1>Anomaly detection: the result</h1>\n"

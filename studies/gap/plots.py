@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from pages.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR
+from pages.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, plain
 from studies.gap.effects import Effect, tried
 from studies.gap.factors import GROUPS
 from studies.gap.interventions import CHOICE, MISTAKE, NUMERICAL
@@ -79,7 +79,7 @@ def order_intervals(
     for number, value in enumerate(np.unique(printed)):
         label = "printed elsewhere" if number == 0 else None
         ax.axvline(value, color=NEUTRAL_COLOUR, linestyle=":", label=label)
-    ax.set_yticks(range(len(effects)), [effect.name for effect in effects], fontsize=8)
+    ax.set_yticks(range(len(effects)), [plain(effect.name) for effect in effects], fontsize=8)
     ax.set_ylim(len(effects) - 0.5, -0.5)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("F1")
