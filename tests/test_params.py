@@ -20,7 +20,7 @@ from ad.validation import flatten, settings, validate
 
 PARAMS = {
     "seed": 0,
-    "data": {"path": "data"},
+    "data": {"path": "data", "locked": None},
     "image": {"size": 224, "resize": 256, "mean": None, "std": None, "interpolation": None},
     "backbone": {
         "name": "resnet18",
@@ -37,6 +37,7 @@ PARAMS = {
 VALID = {
     "seed": [0, 1, 2**32 - 1],
     "data.path": ["data", "../shared/set", "/a b/c"],
+    "data.locked": [None, "data_locked"],
     "image.size": [32, 224, 256],
     "image.resize": [None, 224, 256],
     "backbone.name": ["resnet18", "hf_hub:timm/resnet18"],
@@ -67,6 +68,7 @@ VALID = {
 INVALID = {
     "seed": [-1, 2**32, 0.0, "0", None, True, [0]],
     "data.path": ["", "  ", None, 3, ["data"]],
+    "data.locked": ["", " ", 3, ["data"]],
     "image.size": [31, 0, -224, 224.0, "224", None, True],
     "image.resize": [0, -1, 256.0, "256", "null", False],
     "backbone.name": ["", None, 18],
