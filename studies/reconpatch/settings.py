@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ad.validation import Allowed, Names, Section, checked, choice, different, integer, number
 
@@ -11,6 +11,9 @@ SHARE = number("a number from 0 to 1", ge=0, le=1)
 Dimensions = checked(
     list[Annotated[int, Field(ge=1)]], different, "a list of different integers of at least 1"
 )
+BatchPatches = Annotated[
+    Annotated[int, Field(ge=4)], Allowed("an integer of at least 4 and at least neighbors")
+]
 
 
 class Schedule(Section):
@@ -28,15 +31,15 @@ class Schedule(Section):
     sigma: ABOVE_ZERO = 1.0  # in mean squared distances of the start; public: 1, in raw ones
     margin: ABOVE_ZERO = 1.0  # m, in mean distances of the batch; 1 in HIRO's, 0.1 in travishsu's
     momentum: number("a number from 0 to below 1", ge=0, lt=1) = 0.9  # of the averages; public
-    batch_patches: integer(4, 100_000) = 512  # ours: the paper gives none, HIRO's has 64
+    # ours: the paper gives none, HIRO's has 64
+    batch_patches: BatchPatches = Field(512, validate_default=True)
 
-    @model_validator(mode="after")
-    def _neighbourhoods_fit(self) -> "Schedule":
-        if self.neighbors > self.batch_patches:
-            raise ValueError(
-                f"neighbors={self.neighbors} must be 2 to batch_patches={self.batch_patches}"
-            )
-        return self
+    @field_validator("batch_patches")
+    @classmethod
+    def _neighbourhoods_fit(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("neighbors", 0):
+            raise ValueError("smaller than a neighbourhood")
+        return value
 
 
 class Training(Schedule):

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ad.validation import Section, checked, different, integer, number
-from studies.reconpatch.settings import ABOVE_ZERO, SHARE, Dimensions, Training
+from studies.reconpatch.settings import ABOVE_ZERO, SHARE, BatchPatches, Dimensions, Training
 
 _Integers = list[Annotated[int, Field(ge=2)]]
 
@@ -24,7 +24,7 @@ class Settings(Section):
     margins: checked(
         list[Annotated[float, Field(gt=0)]],
         list,
-        "a list of numbers above 0, one of each neighbors",
+        "a list of numbers above 0, one for each of neighbors",
     )
     seeds: integer(2, 100)
     draws: integer(1, 100)
@@ -36,15 +36,14 @@ class Settings(Section):
     alpha: SHARE
     sigma: ABOVE_ZERO
     momentum: number("a number from 0 to below 1", ge=0, lt=1)
-    batch_patches: integer(4, 100_000)
+    batch_patches: BatchPatches
 
-    @model_validator(mode="after")
-    def _one_margin_each(self) -> "Settings":
-        if len(self.margins) != len(self.neighbors):
-            raise ValueError(
-                f"margins={self.margins} must have an entry for each of neighbors={self.neighbors}"
-            )
-        return self
+    @field_validator("margins")
+    @classmethod
+    def _one_each(cls, values: list[float], info: ValidationInfo) -> list[float]:
+        if len(values) != len(info.data.get("neighbors", values)):
+            raise ValueError("not one for each")
+        return values
 
     def training(self, neighbors: int) -> Training:
         """Return how a map is trained with one of ``neighbors`` and its margin."""

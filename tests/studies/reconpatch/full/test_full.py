@@ -43,7 +43,10 @@ def test_training_is_the_papers():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"margins": [1.0]}, "margins=[1.0] must have an entry for each of neighbors=[5, 3]"),
+        (
+            {"margins": [1.0]},
+            "margins=[1.0] is not allowed; it must be a list of numbers above 0, one for each",
+        ),
         ({"checkpoints": [1, 3]}, "a list of rising integers from 0"),
         ({"checkpoints": [0, 3, 3]}, "a list of rising integers from 0"),
         ({"neighbors": [5, 1]}, "a list of different integers of at least 2"),
