@@ -45,14 +45,14 @@ class Course:
     references: dict[str, np.ndarray]
 
 
-def train_seeds(
+def train_all(
     patches: np.ndarray,
     n_components: int,
-    training: Training,
+    trainings: Sequence[Training],
     seeds: Sequence[int],
     checkpoints: Sequence[int],
-) -> list[Trained]:
-    """Train a map for every seed, side by side.
+) -> list[list[Trained]]:
+    """Train a map for every reading and seed, side by side; return them by reading, then seed.
 
     Parameters
     ----------
@@ -61,15 +61,17 @@ def train_seeds(
     """
     moments = patch_moments(patches.reshape(-1, patches.shape[-1]))
 
-    def one(seed: int) -> Trained:
+    def one(job: tuple[Training, int]) -> Trained:
+        training, seed = job
         return train(patches, n_components, moments, training, seed=seed, keep=checkpoints)
 
-    with chunk_map() as run, progress_bar(len(seeds), "ReConPatch", "training") as bar:
+    jobs = [(training, seed) for training in trainings for seed in seeds]
+    with chunk_map() as run, progress_bar(len(jobs), "ReConPatch", "training") as bar:
         found = []
-        for trained in run(one, seeds):
+        for trained in run(one, jobs):
             found.append(trained)
             bar.update(1)
-    return found
+    return [found[start : start + len(seeds)] for start in range(0, len(found), len(seeds))]
 
 
 def reference_maps(patches: np.ndarray, n_components: int) -> dict[str, LinearMap]:
@@ -135,7 +137,8 @@ def write_course(
 
 
 def read_course(folder: Path, n_components: int, neighbors: int) -> Course:
-    """Read the folder of one dimension and reading."""
+    """Read one dimension and reading from the study's folder."""
+    folder = folder / str(n_components) / str(neighbors)
     rows = read_csv(folder / "moved.csv")
     epochs = list(dict.fromkeys(int(row["epoch"]) for row in rows))
     moved = np.array([float(row["moved"]) for row in rows]).reshape(-1, len(epochs))
@@ -144,3 +147,16 @@ def read_course(folder: Path, n_components: int, neighbors: int) -> Course:
     )
     by_name = dict(zip(REFERENCES, references, strict=True))
     return Course(n_components, neighbors, np.array(epochs), losses, moved, scores, by_name)
+
+
+def courses_said(neighbors: Sequence[int], trained: Sequence[Sequence[Trained]]) -> str:
+    """Say how far the maps moved and what became of the loss, reading by reading."""
+    lines = []
+    for k, seeds in zip(neighbors, trained, strict=True):
+        moved = ", ".join(f"{one.movement:.1%}" for one in seeds)
+        losses = ", ".join(f"{one.losses[0]:.2f} to {one.losses[-1]:.2f}" for one in seeds)
+        lines.append(
+            f"k = {k}: the maps moved by {moved} of their start's size; the loss of an epoch went "
+            f"from {losses}."
+        )
+    return "\n\n".join([*lines, "What that does to quality is for notebook 11d."])

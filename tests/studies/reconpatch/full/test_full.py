@@ -12,14 +12,17 @@ from studies.reconpatch.full import findings, graph
 from studies.reconpatch.full.course import (
     REFERENCES,
     Course,
+    courses_said,
     read_course,
     reference_maps,
     score_course,
-    train_seeds,
+    train_all,
     write_course,
 )
 from studies.reconpatch.full.settings import Settings
+from studies.reconpatch.maps import patch_moments
 from studies.reconpatch.methods import map_scores
+from studies.reconpatch.training import train
 from tools.parameters import read_yaml
 
 PARAMS = read_yaml(Path(__file__).parents[4] / "studies" / "reconpatch" / "full" / "params.yaml")
@@ -62,7 +65,12 @@ def test_a_course_from_training_to_its_files(tmp_path):
     normals, test = draw(12, 1), draw(6, 2)
     patches = normals.reshape(12, 16, 8)
     settings = validate(PARAMS | {"checkpoints": [0, 1, 4], "batch_patches": 64}, Settings)
-    trained = train_seeds(patches, 3, settings.training(5), [0, 1], settings.checkpoints)
+    both = [settings.training(k) for k in settings.neighbors]
+    trained, other = train_all(patches, 3, both, [0, 1], settings.checkpoints)
+    alone = train(patches, 3, patch_moments(patches.reshape(-1, 8)), both[1], seed=1)
+    np.testing.assert_array_equal(other[1].map.matrix, alone.map.matrix)
+    said = courses_said(settings.neighbors, [trained, other]).splitlines()
+    assert f"{trained[1].movement:.1%}" in said[0] and said[2].startswith("k = 3")
     on_the_way = [[one.kept[epoch] for one in trained] for epoch in settings.checkpoints]
     scores = score_course(on_the_way, normals, test, PROTOCOL, 2)
     assert scores.shape == (3, 4, 6)
@@ -73,7 +81,7 @@ def test_a_course_from_training_to_its_files(tmp_path):
     assert tuple(maps) == REFERENCES
     np.testing.assert_allclose(maps["features"](test), test, atol=1e-6)
     references = score_course([[m] * 2 for m in maps.values()], normals, test, PROTOCOL, 2)
-    write_course(tmp_path, trained, scores, references)
+    write_course(tmp_path / "3" / "5", trained, scores, references)
     course = read_course(tmp_path, 3, 5)
     np.testing.assert_array_equal(course.scores, scores)
     np.testing.assert_array_equal(course.references["PCA"], references[2])
