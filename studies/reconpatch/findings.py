@@ -6,7 +6,7 @@ import numpy as np
 
 from ad.report import markdown_table
 from studies.reconpatch.choice import Candidate, fewest_dimensions, synthetic_losses
-from studies.reconpatch.methods import LEARNT, METHODS, start_name
+from studies.reconpatch.methods import ISOMETRIES, LEARNT, METHODS, start_name
 from studies.reconpatch.results import Key, Results
 from studies.shared.uncertainty import auroc_difference, spearman
 
@@ -60,7 +60,8 @@ def comparisons(results: Results, *, seed: int) -> list[dict[str, object]]:
 def losses(results: Results, *, confidence: float, seed: int) -> tuple[Losses, Losses]:
     """Return each reduction's loss in AUROC against the features, and the most it surely loses.
 
-    The bounds hold for all methods together (Bonferroni).
+    The bounds hold for all methods together (Bonferroni).  Turned features lose nothing: their
+    distances are the same, so no test is needed.
 
     Returns
     -------
@@ -79,7 +80,8 @@ def losses(results: Results, *, confidence: float, seed: int) -> tuple[Losses, L
             results.labels, *runs, seed=seed, level=2 * level - 1, repeats=10_000
         )
         test[key] = -difference, -low
-    return synthetic, test
+    turned = {(method, results.dimensions[0]): (0.0, 0.0) for method in ISOMETRIES}
+    return synthetic | turned, test | turned if test else test
 
 
 def loss_table(found: Losses) -> str:
@@ -107,14 +109,11 @@ def fewest_findings(found: Losses, on: str, *, margin: float, confidence: float)
     if not reached:
         widest = min(most for _, most in found.values())
         return (
-            f"On {on} no dimension can be shown to be enough, not even the features' own turned: "
-            f"the smallest loss that can be excluded is {widest:.3f}, above the margin of "
-            f"{margin:g}."
+            f"On {on} no dimension can be shown to be enough: the smallest loss that can be "
+            f"excluded is {widest:.3f}, above the margin of {margin:g}."
         )
     best = min(reached, key=lambda method: (reached[method], METHODS.index(method)))
-    others = ", ".join(
-        f"{method} {n}" if n is not None else f"{method} none" for method, n in fewest.items()
-    )
+    others = "; ".join(f"{method}: {n or 'none'}" for method, n in fewest.items())
     loss, most = found[best, reached[best]]
     return (
         f"On {on} **{reached[best]} dimensions** will do, by {best}, {claim}: its loss is "
@@ -140,14 +139,15 @@ def helps(rows: Sequence[Mapping[str, object]], name: str) -> str:
     parts += [f"worse than {listed(worse)}"] if worse else []
     rest = len(rows) - len(better) - len(worse)
     largest = max(rows, key=lambda r: abs(r["difference"]))
+    together = "The intervals hold together at 95 %."
     if not parts:
         return (
             f"In none of {len(rows)} comparisons can {name} be told from what stands beside it; "
-            f"the largest difference is {listed([largest])}. The intervals hold together at 95 %."
+            f"the largest difference is {listed([largest])}. {together}"
         )
     return (
-        f"{name} is {', and '.join(parts)}; in {rest} of {len(rows)} comparisons it cannot be told "
-        f"from what stands beside it. The intervals hold together at 95 %."
+        f"{name[0].upper()}{name[1:]} is {', and '.join(parts)}; in {rest} of {len(rows)} "
+        f"comparisons it cannot be told from what stands beside it. {together}"
     )
 
 

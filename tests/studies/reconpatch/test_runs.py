@@ -217,5 +217,6 @@ def test_results_are_written_drawn_and_said_with_and_without_labels(finished, la
     assert chosen.method in findings.choice_findings(found, chosen)
     synthetic, labelled = findings.losses(found, confidence=0.95, seed=0)
     assert (labelled == {}) == (labels is None)
+    assert synthetic["PCA", 12] == synthetic["pooling", 12] == (0.0, 0.0)  # turned features
     plots.loss_bounds(synthetic, 0.02)
     assert findings.loss_table(synthetic).count("below") == len(synthetic) == 12
