@@ -106,13 +106,14 @@ def fewest_findings(found: Losses, on: str, *, margin: float, confidence: float)
     fewest = {method: fewest_dimensions(dict(found), method, margin) for method in methods}
     reached = {method: n for method, n in fewest.items() if n is not None}
     claim = f"costing less than {margin:g} of AUROC with {confidence:.0%} confidence"
-    if not reached:
-        widest = min(most for _, most in found.values())
+    largest = max(n for _, n in found)
+    best = min(reached, key=lambda method: (reached[method], METHODS.index(method)), default=None)
+    if best is None or reached[best] == largest:
+        least = min((most for (_, n), (_, most) in found.items() if n < largest), default=0.0)
         return (
-            f"On {on} no dimension can be shown to be enough: the smallest loss that can be "
-            f"excluded is {widest:.3f}, above the margin of {margin:g}."
+            f"On {on} no fewer than the features' own {largest} dimensions can be shown to do, "
+            f"{claim}: the smallest loss that can be excluded in fewer is {least:.3f}."
         )
-    best = min(reached, key=lambda method: (reached[method], METHODS.index(method)))
     others = "; ".join(f"{method}: {n or 'none'}" for method, n in fewest.items())
     loss, most = found[best, reached[best]]
     return (
