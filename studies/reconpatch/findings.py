@@ -58,7 +58,7 @@ def comparisons(results: Results, *, seed: int) -> list[dict[str, object]]:
 
 
 def losses(results: Results, *, confidence: float, seed: int) -> tuple[Losses, Losses]:
-    """Return each reduction's loss in AUROC against the features, and the most it surely loses.
+    """Return each reduction's loss against pooling in the most dimensions, and its upper bound.
 
     The bounds hold for all methods together (Bonferroni).  Turned features lose nothing: their
     distances are the same, so no test is needed.
@@ -80,7 +80,8 @@ def losses(results: Results, *, confidence: float, seed: int) -> tuple[Losses, L
             results.labels, *runs, seed=seed, level=2 * level - 1, repeats=10_000
         )
         test[key] = -difference, -low
-    turned = {(method, results.dimensions[0]): (0.0, 0.0) for method in ISOMETRIES}
+    unchanged = ISOMETRIES if results.whole else ISOMETRIES[:1]
+    turned = {(method, results.dimensions[0]): (0.0, 0.0) for method in unchanged}
     return synthetic | turned, test | turned if test else test
 
 
@@ -111,7 +112,7 @@ def fewest_findings(found: Losses, on: str, *, margin: float, confidence: float)
     if best is None or reached[best] == largest:
         least = min((most for (_, n), (_, most) in found.items() if n < largest), default=0.0)
         return (
-            f"On {on} no fewer than the features' own {largest} dimensions can be shown to do, "
+            f"On {on} no fewer than {largest} dimensions can be shown to do, "
             f"{claim}: the smallest loss that can be excluded in fewer is {least:.3f}."
         )
     others = "; ".join(f"{method}: {n or 'none'}" for method, n in fewest.items())
@@ -165,10 +166,11 @@ def choice_findings(results: Results, chosen: Candidate) -> str:
         return text + " Without labels nothing here says which reduction finds more anomalies."
     measured = [results.over_seeds((c.method, c.n_components))[0] for c in results.candidates]
     full = ("pooling", results.dimensions[0])
+    as_they_are = f"pooling in {full[1]}{', the features as they are,' if results.whole else ''}"
     rank = spearman([c.quality for c in results.candidates], measured)
     return text + (
         " Its {} on test images is {:.4f} ± {:.4f}".format(results.words, *results.over_seeds(key))
-        + f" (mean and standard deviation over seeds); the features as they are give "
+        + f" (mean and standard deviation over seeds); {as_they_are} gives "
         f"{results.over_seeds(full)[0]:.4f}, the best of {len(measured)} candidates "
         f"{max(measured):.4f}. Over the candidates the synthetic AUROC ranks as the labels do with "
         f"a correlation of {rank:.2f}. One data set does not tell which method wins on another."

@@ -59,5 +59,5 @@ def test_the_fewest_dimensions_are_said_with_margin_and_confidence():
     for bound in (0.01, 0.0):  # not even the features turned, or these alone
         losses["pooling", 8] = losses["PCA", 8] = (0.0, bound)
         none = fewest_findings(losses, "test images", margin=0.005, confidence=0.95)
-        assert "no fewer than the features' own 8 dimensions can be shown to do" in none
+        assert "no fewer than 8 dimensions can be shown to do" in none
         assert "excluded in fewer is 0.015" in none
