@@ -249,6 +249,7 @@ def figure(rows: Sequence[Mapping[str, object]]) -> Figure:
             ax.plot(values[merit], [y] * len(values[merit]), "o", color=colour, alpha=0.5)
             ax.plot(values[merit].mean(), y, "|", color=colour, markersize=16)
         ax.set_yticks(range(len(table)), list(table))
+        ax.margins(y=0.2)
         ax.invert_yaxis()
         ax.set_xlabel(
             merit.replace("_auroc", " AUROC").replace("synthetic", "synthetic anomalies'")

@@ -6,7 +6,7 @@ import numpy as np
 
 from pages.report import markdown_table
 from studies.reconpatch.choice import Candidate, fewest_dimensions, synthetic_losses
-from studies.reconpatch.methods import LEARNT, METHODS, start_name
+from studies.reconpatch.methods import ISOMETRIES, LEARNT, METHODS, start_name
 from studies.reconpatch.results import Key, Results
 from studies.shared.uncertainty import auroc_difference, spearman
 
@@ -58,9 +58,10 @@ def comparisons(results: Results, *, seed: int) -> list[dict[str, object]]:
 
 
 def losses(results: Results, *, confidence: float, seed: int) -> tuple[Losses, Losses]:
-    """Return each reduction's loss in AUROC against the features, and the most it surely loses.
+    """Return each reduction's loss against pooling in the most dimensions, and its upper bound.
 
-    The bounds hold for all methods together (Bonferroni).
+    The bounds hold for all methods together (Bonferroni).  Turned features lose nothing: their
+    distances are the same, so no test is needed.
 
     Returns
     -------
@@ -79,7 +80,9 @@ def losses(results: Results, *, confidence: float, seed: int) -> tuple[Losses, L
             results.labels, *runs, seed=seed, level=2 * level - 1, repeats=10_000
         )
         test[key] = -difference, -low
-    return synthetic, test
+    unchanged = ISOMETRIES if results.whole else ISOMETRIES[:1]
+    turned = {(method, results.dimensions[0]): (0.0, 0.0) for method in unchanged}
+    return synthetic | turned, test | turned if test else test
 
 
 def loss_table(found: Losses) -> str:
@@ -104,17 +107,15 @@ def fewest_findings(found: Losses, on: str, *, margin: float, confidence: float)
     fewest = {method: fewest_dimensions(dict(found), method, margin) for method in methods}
     reached = {method: n for method, n in fewest.items() if n is not None}
     claim = f"costing less than {margin:g} of AUROC with {confidence:.0%} confidence"
-    if not reached:
-        widest = min(most for _, most in found.values())
+    largest = max(n for _, n in found)
+    best = min(reached, key=lambda method: (reached[method], METHODS.index(method)), default=None)
+    if best is None or reached[best] == largest:
+        least = min((most for (_, n), (_, most) in found.items() if n < largest), default=0.0)
         return (
-            f"On {on} no dimension can be shown to be enough, not even the features' own turned: "
-            f"the smallest loss that can be excluded is {widest:.3f}, above the margin of "
-            f"{margin:g}."
+            f"On {on} no fewer than {largest} dimensions can be shown to do, "
+            f"{claim}: the smallest loss that can be excluded in fewer is {least:.3f}."
         )
-    best = min(reached, key=lambda method: (reached[method], METHODS.index(method)))
-    others = ", ".join(
-        f"{method} {n}" if n is not None else f"{method} none" for method, n in fewest.items()
-    )
+    others = "; ".join(f"{method}: {n or 'none'}" for method, n in fewest.items())
     loss, most = found[best, reached[best]]
     return (
         f"On {on} **{reached[best]} dimensions** will do, by {best}, {claim}: its loss is "
@@ -140,14 +141,15 @@ def helps(rows: Sequence[Mapping[str, object]], name: str) -> str:
     parts += [f"worse than {listed(worse)}"] if worse else []
     rest = len(rows) - len(better) - len(worse)
     largest = max(rows, key=lambda r: abs(r["difference"]))
+    together = "The intervals hold together at 95 %."
     if not parts:
         return (
             f"In none of {len(rows)} comparisons can {name} be told from what stands beside it; "
-            f"the largest difference is {listed([largest])}. The intervals hold together at 95 %."
+            f"the largest difference is {listed([largest])}. {together}"
         )
     return (
-        f"{name} is {', and '.join(parts)}; in {rest} of {len(rows)} comparisons it cannot be told "
-        f"from what stands beside it. The intervals hold together at 95 %."
+        f"{name[0].upper()}{name[1:]} is {', and '.join(parts)}; in {rest} of {len(rows)} "
+        f"comparisons it cannot be told from what stands beside it. {together}"
     )
 
 
@@ -164,10 +166,11 @@ def choice_findings(results: Results, chosen: Candidate) -> str:
         return text + " Without labels nothing here says which reduction finds more anomalies."
     measured = [results.over_seeds((c.method, c.n_components))[0] for c in results.candidates]
     full = ("pooling", results.dimensions[0])
+    as_they_are = f"pooling in {full[1]}{', the features as they are,' if results.whole else ''}"
     rank = spearman([c.quality for c in results.candidates], measured)
     return text + (
         " Its {} on test images is {:.4f} ± {:.4f}".format(results.words, *results.over_seeds(key))
-        + f" (mean and standard deviation over seeds); the features as they are give "
+        + f" (mean and standard deviation over seeds); {as_they_are} gives "
         f"{results.over_seeds(full)[0]:.4f}, the best of {len(measured)} candidates "
         f"{max(measured):.4f}. Over the candidates the synthetic AUROC ranks as the labels do with "
         f"a correlation of {rank:.2f}. One data set does not tell which method wins on another."

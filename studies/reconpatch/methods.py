@@ -14,6 +14,7 @@ LEARNT = "ReConPatch, short"
 WHITENING = {"PCA": 0.0, "PCA, half whitened": 0.5, "PCA, whitened": 1.0}
 # Simplest first: where the choice cannot tell two apart, the earlier one is taken.
 METHODS = ("pooling", "projection", *WHITENING, LEARNT)
+ISOMETRIES = ("pooling", "PCA")  # in all dimensions: the features, or turned
 RANDOM = ("projection", LEARNT)  # fitted anew for every seed
 
 

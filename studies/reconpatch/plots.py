@@ -121,5 +121,5 @@ def loss_bounds(found: Mapping[tuple[str, int], tuple[float, float]], margin: fl
         ax.plot(places, low, color=colour, marker=marker, linestyle=line, label=method)
     ax.axhline(margin, **THRESHOLD_STYLE, label=f"margin {margin:g}")
     _dimension_axis(ax, dimensions, "loss in AUROC, and its upper bound")
-    ax.legend(fontsize=8, ncols=2)
+    fig.legend(loc="outside right upper", fontsize=8)
     return fig

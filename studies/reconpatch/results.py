@@ -51,6 +51,12 @@ class Results:
         return [m for m in METHODS if any(m == name for name, _ in self.scores)]
 
     @property
+    def whole(self) -> bool:
+        """Tell whether the most dimensions are the features' own."""
+        largest = self.dimensions[0]
+        return load_map(self.maps["pooling", largest]).matrix.shape == (largest, largest)
+
+    @property
     def words(self) -> str:
         """Name the figure of merit on the test images."""
         if self.labels is not None:

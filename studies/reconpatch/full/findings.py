@@ -12,6 +12,7 @@ from studies.reconpatch.findings import compare, helps
 from studies.reconpatch.full.course import Course
 from studies.shared.uncertainty import auroc_interval, pair_wins
 
+ENDS = ("low", 1), ("high", -1)  # the end of an interval that tells better, and worse
 COLOURS = {"features": "#666666", "pooling": "#E69F00", "PCA": "#0072B2"}
 
 
@@ -107,11 +108,14 @@ def verdict(courses: Sequence[Course], labels: np.ndarray | None, *, seed: int) 
     text = f"Training moved the maps by {moved} of their start's size. "
     if rows:
         cheap = [row for row in rows if not row["beside"].startswith("its")]
+        better, worse = (any(r[end] * sign > 0 for r in cheap) for end, sign in ENDS)
         if all(row["low"] > 0 for row in cheap):
             text += "**It helps here, against all that is cheap.** "
-        elif any(row["low"] > 0 for row in cheap):
-            text += "**It helps here in part.** "
-        elif any(row["high"] < 0 for row in cheap):
+        elif better and worse:
+            text += "**It helps here against some of what is cheap, and harms against other.** "
+        elif better:
+            text += "**It helps here against some of what is cheap.** "
+        elif worse:
             text += "**It does not help here; in part it harms.** "
         else:
             text += "**It cannot be shown to help here.** "

@@ -2,13 +2,22 @@
 
 import numpy as np
 import pytest
+from small_data import draw_normal, save_png
 
-from ad.params import Coreset, Patch, Score
+from ad.dataset import ImageRecord
+from ad.params import Coreset, Image, Patch, Runtime, Score
 from ad.protocol import Protocol
 from studies.reconpatch import ensemble
-from studies.reconpatch.members import find_others, parts_of, pasted_paths
+from studies.reconpatch.members import (
+    Extraction,
+    find_others,
+    network_images,
+    parts_of,
+    pasted_paths,
+)
 from studies.reconpatch.runs import Images
 from studies.reconpatch.settings import Training
+from studies.shared.networks import WeightsFound
 
 LABELS = np.repeat([0, 1], 5)
 KINDS = ("cut_paste", "lead_cut")
@@ -100,3 +109,25 @@ def test_other_networks_are_looked_for_and_layers_found(tmp_path):
     folder.mkdir()
     (folder / "synthetic.csv").write_text("train_number,id,kind\n4,x,scar\n", encoding="utf-8")
     assert pasted_paths(tmp_path) == [folder / "synthetic_images" / "4_scar.png"]
+
+
+def test_another_network_sees_the_same_images(tmp_path):
+    names = [f"{n}.png" for n in range(4)]
+    for number, name in enumerate(names):
+        save_png(tmp_path / name, draw_normal(np.random.default_rng(number), 64))
+    records = [ImageRecord(name, name, "train", 0, None, None) for name in names]
+    own = Images(draw(3, 1), draw(1, 2), np.array([1]), draw(1, 3), ("scar",))
+    image = Image(size=64, interpolation="bicubic")
+    extraction = Extraction(tmp_path, image, Patch(size=3), Runtime(threads=1))
+    found = network_images(
+        "resnet10t",
+        WeightsFound("random", None, ""),
+        extraction,
+        records,
+        [tmp_path / names[1]],
+        own,
+        seed=0,
+    )
+    assert found.normals.shape == (3, 8, 8, 384)
+    assert len(found.test) == 1
+    np.testing.assert_array_equal(found.synthetic[0], found.normals[1])  # the same file

@@ -36,8 +36,8 @@ def row(low: float, high: float, beside: str = "PCA") -> dict[str, object]:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([row(0.1, 0.3)], "the map is better than PCA in 8 (+0.2000, +0.1000 to +0.3000)"),
-        ([row(-0.3, -0.1)], "the map is worse than PCA in 8"),
+        ([row(0.1, 0.3)], "The map is better than PCA in 8 (+0.2000, +0.1000 to +0.3000)"),
+        ([row(-0.3, -0.1)], "The map is worse than PCA in 8"),
         ([row(-0.1, 0.3)], "In none of 1 comparisons can the map be told"),
         ([row(0.1, 0.3), row(-0.3, -0.1, "pooling")], "and worse than pooling in 8"),
         ([row(0.1, 0.3), row(-0.3, 0.1)], "in 1 of 2 comparisons it cannot be told"),
@@ -55,7 +55,9 @@ def test_the_fewest_dimensions_are_said_with_margin_and_confidence():
     said = fewest_findings(losses, "test images", **claim)
     assert "**4 dimensions** will do, by PCA" in said
     assert "less than 0.02 of AUROC with 95% confidence" in said
-    assert "pooling 8, PCA 4" in said
-    none = fewest_findings(losses, "test images", margin=0.005, confidence=0.95)
-    assert "no dimension can be shown to be enough" in none
-    assert "0.010" in none
+    assert "pooling: 8; PCA: 4" in said
+    for bound in (0.01, 0.0):  # not even the features turned, or these alone
+        losses["pooling", 8] = losses["PCA", 8] = (0.0, bound)
+        none = fewest_findings(losses, "test images", margin=0.005, confidence=0.95)
+        assert "no fewer than 8 dimensions can be shown to do" in none
+        assert "excluded in fewer is 0.015" in none

@@ -180,6 +180,18 @@ def test_runs_come_back_as_they_were_written(finished):
     np.testing.assert_array_equal(stored.matrix, runs.fits["all", "PCA", 0].map.matrix)
 
 
+def test_pooling_is_the_features_only_in_all_their_dimensions(finished):
+    root, _ = finished
+    folder = root / "artifacts" / "studies" / "reconpatch"
+    whole, reduced = (results.read_results(folder, dims, LABELS) for dims in ([12, 3], [3]))
+    assert whole.whole and not reduced.whole
+    synthetic, _ = findings.losses(reduced, confidence=0.95, seed=0)
+    assert synthetic["pooling", 3] == (0.0, 0.0)
+    assert synthetic["PCA", 3][1] != 0
+    chosen, _ = choose(reduced.candidates, seed=0)
+    assert "the features as they are" not in findings.choice_findings(reduced, chosen)
+
+
 def test_the_choice_never_saw_its_images(finished):
     _, runs = finished
     assert set(runs.images.kept) == set(range(12)) - {0, 4, 8}
@@ -217,5 +229,6 @@ def test_results_are_written_drawn_and_said_with_and_without_labels(finished, la
     assert chosen.method in findings.choice_findings(found, chosen)
     synthetic, labelled = findings.losses(found, confidence=0.95, seed=0)
     assert (labelled == {}) == (labels is None)
+    assert synthetic["PCA", 12] == synthetic["pooling", 12] == (0.0, 0.0)  # turned features
     plots.loss_bounds(synthetic, 0.02)
     assert findings.loss_table(synthetic).count("below") == len(synthetic) == 12

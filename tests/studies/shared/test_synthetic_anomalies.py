@@ -87,6 +87,14 @@ def test_every_lead_cut_erases_a_piece_of_a_lead(seed):
     assert (before - after).mean() > 40
 
 
+@pytest.mark.parametrize("kind", ["cut_paste", "scar"])
+def test_a_pasted_piece_can_be_told_from_what_it_covers(kind):
+    for number in range(30):
+        image = board(number)[0]
+        changed, mask = paste(image, kind, seed=0, number=number)
+        assert np.abs(changed[mask].astype(float) - image[mask]).mean() > 8  # its border is soft
+
+
 def test_related_kinds_never_decide():
     assert set(DECIDING) | set(RELATED) == set(KINDS)
     assert not set(DECIDING) & set(RELATED)
@@ -99,7 +107,7 @@ def test_pasted_images_come_back_and_their_shares_are_said(tmp_path):
     assert [path.name for path in paths[: len(KINDS)]] == [f"2_{kind}.png" for kind in KINDS]
     np.testing.assert_array_equal(np.asarray(Image.open(paths[-1])), pasted["scar"][1][0])
     share = pasted["scar"][0][1].mean() / 2 + pasted["scar"][1][1].mean() / 2
-    assert f"scar {share:.1%}" in shares_changed(pasted)
+    assert f"scar {share:.2%}" in shares_changed(pasted)
 
 
 def test_bad_arguments(one_line):

@@ -125,13 +125,15 @@ def test_patches_come_with_their_rows():
     np.testing.assert_array_equal(again, graph.some_patches(features, 5, seed=1)[0])
 
 
-def course(end: float, features: float = 1.0) -> Course:
-    """Make a course whose AUROC rises with ``end``; pooling and PCA are the features."""
+def course(end: float, cheap: float = 1.0, pooled: float | None = None) -> Course:
+    """Make a course whose AUROC rises with ``end``, beside cheap ones with theirs."""
 
     def runs(shift: float, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).normal(0, 1, (4, 40)) + shift * LABELS
 
-    beside = {name: runs(features, 7) for name in REFERENCES}
+    beside = {name: runs(cheap, 7) for name in REFERENCES}
+    if pooled is not None:
+        beside["pooling"] = runs(pooled, 8)
     scores = np.stack([runs(0.5, 3), runs(end, 4)])
     losses, moved = np.ones((2, 5)), np.array([[0, 0.5], [0, 0.7]])
     return Course(64, 5, np.array([0, 5]), losses, moved, scores, beside)
@@ -143,6 +145,8 @@ def course(end: float, features: float = 1.0) -> Course:
         (course(6.0), LABELS, "It helps here, against all that is cheap."),
         (course(1.0), LABELS, "It cannot be shown to help here."),
         (course(0.0, 6.0), LABELS, "It does not help here; in part it harms."),
+        (course(2.0, 2.0, 0.0), LABELS, "It helps here against some of what is cheap."),
+        (course(1.5, 6.0, 0.0), LABELS, "and harms against other."),
         (course(6.0), None, "Without labels"),
     ],
 )
