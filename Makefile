@@ -9,7 +9,7 @@ export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-STUDIES := gap reconpatch thresholds backbones augmentation search
+STUDIES := $(notdir $(patsubst %/dvc.yaml,%,$(wildcard studies/*/dvc.yaml)))
 
 .PHONY: repro studies $(STUDIES) bench test lint lab data verify inputs lock
 .DEFAULT_GOAL := repro
@@ -47,10 +47,9 @@ data: $(READY)
 verify: inputs
 	$(PY) -m tools.verify
 
-# The embedded images and weights come with the clone, in a DVC store inside it.
+# The embedded images come with the clone, in a DVC store inside it; the weights with the packages.
 inputs: $(READY)
 	@test -e data || dvc pull --quiet data.dvc
-	@test -e weights/embedded_resnet10t.safetensors || dvc pull --quiet weights/embedded_resnet10t.safetensors.dvc
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11")'

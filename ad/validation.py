@@ -135,11 +135,12 @@ def validate(params: Mapping[str, object], model: type[_Model]) -> _Model:
     ValueError
         One line that names the key, the value and what is allowed.
     """
-    known, given = settings(model), flatten(params)
+    known = settings(model)
     try:
         validated = model.model_validate(params)
     except ValidationError as error:
         raise ValueError(_in_one_line(error.errors()[0], params, known)) from None
+    given = flatten(params)
     for key, allowed in known.items():  # defaults are for code; a file says all it means
         if key not in given:
             raise ValueError(f"parameter {key} is missing; it must be {allowed}")
@@ -151,7 +152,7 @@ def _in_one_line(error: Mapping, params: Mapping, known: Mapping[str, str]) -> s
     if key in known and error["type"] != "missing":
         value = reduce(getitem, key.split("."), params)  # the whole list, not one entry
     inside = [name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}.")]
-    if error["type"] == "value_error" and inside:
+    if error["type"] == "value_error" and key not in known:
         return str(error["ctx"]["error"])  # of several settings together
     if error["type"] == "missing":
         first = key if key in known else f"{key}.{inside[0]}"

@@ -228,7 +228,7 @@ def rename_package_keys(state: Mapping[str, Tensor], model: nn.Module) -> dict[s
         else:
             expands = f"_blocks.{number}._expand_conv.weight" in state
             prefix, names = f"{places[int(number)]}.", _EXPANDING if expands else _PLAIN
-        renamed[f"{prefix}{names.get(part, '?')}.{entry}"] = value
+        renamed[f"{prefix}{names[part]}.{entry}" if part in names else key] = value
     left = sorted(renamed.keys() ^ model.state_dict().keys())
     if left or len(renamed) < len(state):
         raise ValueError(f"backbone.weights=package: keys without a partner: {_listed(left)}")

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ad.backbone import Backbone, load_backbone
+from ad.params import BackboneSettings
+
 DEFECTS = ("blob", "scratch")
 
 
@@ -130,3 +133,15 @@ def write_competition(
             [(name, labels[name], defects[name]) for name in labels],
         )
     return labels
+
+
+def network(
+    name: str = "resnet10t",
+    *,
+    weights: object = "random",
+    layers: Sequence[str | int] = ("layer2", "layer3"),
+    seed: int = 0,
+) -> Backbone:
+    """Load a network; by default a small one with random weights."""
+    settings = BackboneSettings(name=name, weights=str(weights), layers=list(layers))
+    return load_backbone(settings, seed=seed)

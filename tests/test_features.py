@@ -8,10 +8,12 @@ import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from small_data import network as load
 
-from ad.backbone import Backbone, load_backbone
-from ad.features import PatchSettings, extract_features, patch_features, plan_extraction
-from ad.images import network_input
+from ad.backbone import Backbone
+from ad.features import extract_features, features_of, patch_features, plan_extraction
+from ad.images import InputRule, network_input, read_rgb
+from ad.params import Patch, Runtime
 
 
 def reference_patch_features(maps, *, patch_size, pretrain_dim, target_dim):
@@ -61,20 +63,20 @@ def test_equals_the_public_implementation(channels, sizes, patch_size, pretrain_
     expected = reference_patch_features(
         maps, patch_size=patch_size, pretrain_dim=pretrain_dim, target_dim=target_dim
     )
-    found = patch_features(maps, PatchSettings(patch_size, pretrain_dim, target_dim))
+    found = patch_features(
+        maps, Patch(size=patch_size, pretrain_dim=pretrain_dim, target_dim=target_dim)
+    )
     assert found.dtype == torch.float32
     assert found.shape == expected.shape
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_equals_it_on_a_network_and_images(image_paths):
-    network = load_backbone("resnet18", weights="random", layers=["layer2", "layer3"])
-    batch = torch.from_numpy(
-        np.stack([network_input(p, size=96, resize=None) for p in image_paths])
-    )
+    network = load("resnet18")
+    batch = torch.from_numpy(np.stack([network_input(p, InputRule(96, None)) for p in image_paths]))
     with torch.inference_mode():
         maps = network(batch)
-        found = patch_features(maps, PatchSettings(3, 1024, 1024))
+        found = patch_features(maps, Patch(size=3, pretrain_dim=1024, target_dim=1024))
     expected = reference_patch_features(maps, patch_size=3, pretrain_dim=1024, target_dim=1024)
     scale = float(expected.abs().max())
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6 * scale)
@@ -82,7 +84,7 @@ def test_equals_it_on_a_network_and_images(image_paths):
 
 def test_without_dimensions_layers_are_joined_as_they_are():
     maps = [seeded(2, 6, 8, 8), seeded(2, 10, 4, 4, seed=1)]
-    found = patch_features(maps, PatchSettings(3, None, None))
+    found = patch_features(maps, Patch(size=3))
     fine, coarse = (F.avg_pool2d(m.double(), 3, 1, 1) for m in maps)
     coarse = F.interpolate(coarse, (8, 8), mode="bilinear", align_corners=False)
     expected = torch.cat([fine, coarse], dim=1).permute(0, 2, 3, 1)
@@ -91,7 +93,7 @@ def test_without_dimensions_layers_are_joined_as_they_are():
 
 def test_zero_padding_is_counted():
     ones = torch.ones(1, 4, 5, 5)
-    corner = patch_features([ones], PatchSettings(3, 4, 4))[0, 0, 0]
+    corner = patch_features([ones], Patch(size=3, pretrain_dim=4, target_dim=4))[0, 0, 0]
     torch.testing.assert_close(corner, torch.full((4,), 4 / 9))
 
 
@@ -105,18 +107,13 @@ def image_paths(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def extract(network: Backbone, paths: list[Path], output: Path, **changes) -> np.ndarray:
-    """Extract small features, with changes to the defaults."""
-    options = {"batch_size": 3, "memory_gb": 3.0, "threads": 2} | changes
-    shape = extract_features(
-        network,
-        paths,
-        output,
-        PatchSettings(3, 32, 32),
-        image_size=64,
-        image_resize=None,
-        **options,
-    )
+SETTINGS = Patch(size=3, pretrain_dim=32, target_dim=32)
+RULE = InputRule(64, None)
+
+
+def extract(network: Backbone, pictures: list, output: Path, batch_size: int = 3) -> np.ndarray:
+    """Extract small features."""
+    shape = extract_features(network, pictures, output, SETTINGS, RULE, Runtime(), batch_size)
     result = np.load(output)
     assert result.shape == shape
     return result
@@ -125,12 +122,14 @@ def extract(network: Backbone, paths: list[Path], output: Path, **changes) -> np
 @pytest.fixture(scope="module")
 def network() -> Backbone:
     """Give a small random network."""
-    return load_backbone("resnet10t", weights="random", layers=["layer2", "layer3"])
+    return load()
 
 
 def test_threads_do_not_change_a_bit(network, image_paths, tmp_path):
-    one = extract(network, image_paths, tmp_path / "one.npy", threads=1)
-    two = extract(network, image_paths, tmp_path / "two.npy", threads=2)
+    torch.set_num_threads(1)
+    one = extract(network, image_paths, tmp_path / "one.npy")
+    torch.set_num_threads(3)
+    two = extract(network, image_paths, tmp_path / "two.npy")
     assert one.tobytes() == two.tobytes()
 
 
@@ -161,35 +160,27 @@ def test_nothing_half_written_stays(network, image_paths, tmp_path):
     assert not [p.name for p in sorted(tmp_path.iterdir()) if p.suffix == ".part"]
 
 
+def test_pictures_in_memory_are_those_of_the_files(network, image_paths, tmp_path):
+    on_disk = extract(network, image_paths, tmp_path / "disk.npy")
+    pixels = [RULE.pixels(read_rgb(path)) for path in image_paths]
+    assert pixels[0].shape == (64, 64, 3) and pixels[0].dtype == np.uint8
+    np.testing.assert_array_equal(features_of(network, pixels, SETTINGS, RULE, Runtime()), on_disk)
+
+
 def test_too_small_a_budget_says_what_would_do(network):
+    torch.set_num_threads(2)
     with pytest.raises(
         MemoryError, match=r"runtime\.memory_gb=0\.1 is too small: 2 thread"
     ) as caught:
-        plan_extraction(
-            network,
-            PatchSettings(3, 32, 32),
-            image_size=64,
-            batch_size=8,
-            memory_gb=0.1,
-            threads=2,
-            device="cpu",
-        )
+        plan_extraction(network, SETTINGS, 64, Runtime(memory_gb=0.1), batch_size=8)
     needed = float(str(caught.value).partition("need ")[2].partition(";")[0])
-    plan = plan_extraction(
-        network,
-        PatchSettings(3, 32, 32),
-        image_size=64,
-        batch_size=8,
-        memory_gb=needed + 0.01,
-        threads=2,
-        device="cpu",
-    )
+    plan = plan_extraction(network, SETTINGS, 64, Runtime(memory_gb=needed + 0.01), batch_size=8)
     assert plan.chunk >= 1
 
 
 def test_other_architectures_give_maps():
     assert timm.is_model("efficientnet_b0")
-    network = load_backbone("efficientnet_b0", weights="random", layers=["blocks.2", "blocks.4"])
+    network = load("efficientnet_b0", layers=["blocks.2", "blocks.4"])
     with torch.inference_mode():
         maps = network(torch.zeros(1, 3, 64, 64))
     assert [tuple(m.shape) for m in maps] == [

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ad.images import network_input, read_mask, read_rgb, resize_and_crop, to_rgb
+from ad.images import InputRule, network_input, read_mask, read_rgb, resize_and_crop, to_rgb
 
 
 def noise(height: int, width: int, channels: int = 3, *, seed: int = 0) -> np.ndarray:
@@ -306,7 +306,7 @@ def test_the_network_input_equals_torchvision(tmp_path: Path, size: int, resize:
     ]  # fmt: skip
     normalize = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     reference = transforms.Compose([*steps, transforms.ToTensor(), normalize])
-    found = network_input(path, size=size, resize=resize)
+    found = network_input(path, InputRule(size, resize))
     assert found.dtype == np.float32
     assert found.shape == (3, size, size)
     assert found.flags.c_contiguous
@@ -317,7 +317,7 @@ def test_the_network_input_equals_torchvision(tmp_path: Path, size: int, resize:
 def test_images_of_different_sizes_and_modes_give_the_same_shape(tmp_path: Path):
     for number, (height, width, channels) in enumerate([(20, 90, 3), (300, 100, 1), (64, 64, 4)]):
         Image.fromarray(noise(height, width, channels)).save(tmp_path / f"{number}.png")
-        found = network_input(tmp_path / f"{number}.png", size=32, resize=40)
+        found = network_input(tmp_path / f"{number}.png", InputRule(32, 40))
         assert found.shape == (3, 32, 32)
 
 
@@ -333,7 +333,7 @@ def test_a_mask_goes_the_way_of_its_image(tmp_path: Path):
             transforms.CenterCrop(16),
         ]
     )
-    found = read_mask(tmp_path / "mask.png", size=16, resize=24)
+    found = read_mask(tmp_path / "mask.png", InputRule(16, 24))
     assert found.dtype == bool
     np.testing.assert_array_equal(found, np.asarray(steps(Image.fromarray(mask))) > 0)
     assert found.any()
@@ -345,12 +345,12 @@ def test_a_mask_in_any_mode(tmp_path: Path, mode: str):
     expected = np.zeros((8, 8), dtype=bool)
     expected[2:5, 3:6] = True
     Image.fromarray(np.uint8(255) * expected).convert(mode).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", size=8, resize=None), expected)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", InputRule(8, None)), expected)
 
 
 def test_mask_values_above_127_are_the_defect(tmp_path: Path):
     values = np.array([[0, 1, 127], [128, 200, 255]], dtype=np.uint8).repeat(3, axis=0)[:3]
     Image.fromarray(values).save(tmp_path / "mask.png")
     np.testing.assert_array_equal(
-        read_mask(tmp_path / "mask.png", size=3, resize=None), values > 127
+        read_mask(tmp_path / "mask.png", InputRule(3, None)), values > 127
     )

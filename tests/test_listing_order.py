@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_data import write_competition, write_mvtec
+from small_data import network, write_competition, write_mvtec
 
-from ad.backbone import load_backbone
-from ad.coreset import k_center_greedy, project
 from ad.dataset import of_split, scan, submission_order
 from ad.determinism import listing_is_sorted
-from ad.features import PatchSettings, extract_features
+from ad.features import extract_features
 from ad.files import load_array
-from ad.memory_bank import score_images
-from ad.threshold import aggregate_folds, fold_indices, fold_threshold
+from ad.images import InputRule
+from ad.params import Coreset, Patch, Runtime, Score
+from ad.protocol import BankImages, Protocol, cross_validate, fold_indices, select_coresets
 
 
 class ShuffledScan:
@@ -75,40 +74,26 @@ def run(data: Path, output: Path) -> dict[str, object]:
     """Carry out the pipeline from a folder of images to the rows of the submission."""
     records = scan(data)
     train, test = of_split(records, "train"), of_split(records, "test")
-    extract_features(
-        load_backbone("resnet10t", weights="random", layers=["layer1", "layer2"], seed=0),
-        [data / r.path for r in records],
-        output,
-        PatchSettings(3, None, None),
-        image_size=32,
-        image_resize=None,
-        batch_size=4,
-        memory_gb=4.0,
-        threads=1,
-    )
+    paths, patch = [data / r.path for r in records], Patch(size=3)
+    tiny = network(layers=["layer1", "layer2"])
+    extract_features(tiny, paths, output, patch, InputRule(32, None), Runtime(memory_gb=4.0))
     features = np.array(load_array(output))
-    patches = features[: len(train)].reshape(-1, features.shape[-1])
-    rows = np.arange(len(patches)).reshape(len(train), -1)
-    projected = project(patches, 16, seed=0, threads=1)
-    coresets, thresholds, scores = [], [], []
-    for kept, held_out in fold_indices(len(train), 2, shuffle=False, seed=0):
-        own = rows[kept].ravel()
-        picked = own[k_center_greedy(projected[own], len(own) // 5, seed=0, progress=False)]
-        found = score_images(
-            features, patches[picked], num_neighbors=3, squared=True, reweight=False
-        ).images
-        coresets.append(picked)
-        thresholds.append(fold_threshold(found[held_out], "max"))
-        scores.append(found[len(train) :])
-    final = aggregate_folds(np.stack(scores), "max")
-    flags = dict(zip([r.id for r in test], final > np.mean(thresholds), strict=True))
+    normals, queries = features[: len(train)], features[len(train) :]
+    protocol = Protocol(Coreset(ratio=0.2, projection_dim=16), Score(num_neighbors=3), 0)
+    folds = fold_indices(len(train), 2, shuffle=False, seed=0)
+    coresets = select_coresets(
+        BankImages([normals], np.arange(len(train))), [kept for kept, _ in folds], protocol
+    )
+    found = cross_validate(normals, [queries], folds, protocol)
+    flags = found.scores() > found.threshold()
+    by_id = dict(zip([r.id for r in test], flags.tolist(), strict=True))
     return {
         "records": records,
         "features": features,
         "coresets": np.concatenate(coresets),
-        "thresholds": np.array(thresholds),
-        "scores": final,
-        "submission": [(name, bool(flags[name])) for name in submission_order(data, records)],
+        "held_out": np.concatenate(found.held_out),
+        "scores": found.scores(),
+        "submission": [(name, by_id[name]) for name in submission_order(data, records)],
     }
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from ad.memory_bank import patch_scores, reweighting, score_images
 from ad.neighbors import Neighbors
+from ad.params import Score
 
 
 def test_patch_scores_squared_or_plain():
@@ -33,7 +34,7 @@ def test_image_scores_equal_the_definition(squared, reweight):
     generator = np.random.default_rng(4)
     features = generator.standard_normal((6, 3, 4, 10)).astype(np.float32)
     bank = generator.standard_normal((50, 10)).astype(np.float32)
-    found = score_images(features, bank, num_neighbors=3, squared=squared, reweight=reweight)
+    found = score_images(features, bank, Score(num_neighbors=3, squared=squared, reweight=reweight))
     for number in range(6):
         patches = features[number].reshape(-1, 10).astype(float)
         squares = ((patches[:, None] - bank.astype(float)) ** 2).sum(axis=2)

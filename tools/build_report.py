@@ -17,19 +17,6 @@ from pygments.formatters import HtmlFormatter
 from ad.files import atomic_path, read_json, write_text
 
 RENDERED, ARTIFACTS, REPORTS = Path("artifacts/rendered"), Path("artifacts"), Path("reports")
-STUDIES = (
-    "10_synthetic_anomalies",
-    "11_reconpatch",
-    "11_reconpatch_ensemble",
-    "12_thresholds",
-    "13_backbones",
-    "14_augmentation",
-    "15_search",
-    "21_forensics",
-    "22_interventions",
-    "23_mechanism",
-    "30_benchmarks",
-)
 STAGES = ("01_extract_features", "02_build_coreset", "03_cv_threshold", "04_evaluate")
 
 STYLE = """
@@ -48,6 +35,12 @@ pre { overflow-x: auto; font-size: 13px; line-height: 1.4; }
 details > summary { cursor: pointer; color: #666; font-size: 14px; }
 .figure { margin: 1.2rem 0; }
 """
+
+
+def study_names() -> list[str]:
+    """List the studies' notebooks, in order of their numbers."""
+    found = [*Path("studies").glob("*/[0-9]*.ipynb"), *Path("benchmarks").glob("[0-9]*.ipynb")]
+    return sorted(path.stem for path in found)
 
 
 def page(title: str, body: str, *, code: bool, up: str = "") -> str:
@@ -115,7 +108,7 @@ def index_body(summary: dict, inputs: dict, environment: dict) -> str:
         '<p>Files: <a href="submission.csv">submission.csv</a>. Each step is a page above.</p>\n'
         "<p>Studies run on their own; each page is of its last run, and says on which images: "
         + ", ".join(
-            f'<a href="studies/{name}.html">{name.replace("_", " ")}</a>' for name in STUDIES
+            f'<a href="studies/{name}.html">{name.replace("_", " ")}</a>' for name in study_names()
         )
         + ".</p>\n"
         f"<p><small>Environment: {html.escape(facts)}</small></p>"

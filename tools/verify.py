@@ -47,11 +47,7 @@ def clone(target: Path) -> None:
     cache = Path(".dvc/cache").resolve()
     if cache.is_dir():
         run(sys.executable, "-m", "dvc", "cache", "dir", "--local", str(cache), cwd=target)
-    pointers = [
-        str(p.relative_to(target))
-        for p in (target / "data.dvc", *sorted(target.glob("weights/*.dvc")))
-    ]
-    run(sys.executable, "-m", "dvc", "pull", "--quiet", *pointers, cwd=target)
+    run(sys.executable, "-m", "dvc", "pull", "--quiet", "data.dvc", cwd=target)
 
 
 def output_hashes(lock: Path) -> dict[str, str]:

@@ -1,216 +1,198 @@
-"""What confusion tables give a printed F1, and how likely each cause makes the printed values.
+"""How likely each cause makes the printed values, all causes on an equal footing.
 
-A leaderboard prints the F1 of a public and of a private part of the test set.  Every cause looked
-at here treats the images of a class alike, so it is a table of probabilities: how often TP
+Every cause treats the images of a class alike, so it is a table of probabilities: how often TP
 anomalous and FP normal images are flagged in all.  How these fall into the two parts is then
-hypergeometric, whatever the cause.  Sums are exact; where a cause's table is drawn (Monte Carlo),
-the error is stated.
+hypergeometric, whatever the cause.  All causes get the same distribution of the number of flags;
+they differ in how many of a given number of flags hit.  Probabilities are ratios of integers,
+turned into floats once, and added in a fixed order: they are the same on every machine.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
+from math import comb, fsum, log10
 
 import numpy as np
-from scipy.special import gammaln
-from scipy.stats import betabinom, binom, hypergeom
 
-ROWS_PERMUTED = "working, rows permuted"
+from studies.gap.enumeration import Reading, Reported, explanations, splits
 
-
-@dataclass(frozen=True)
-class Reported:
-    """One model's printed F1 values, as text, digit by digit."""
-
-    name: str
-    public: str
-    private: str
+NO_INFORMATION = "no information in the flags"
+SOME_INFORMATION = "some information, as much in every model"
+OWN_INFORMATION = "some information, each model its own"
+IN_ORDER = "working, rows in order"
+DECISIVE = 2.0  # log10 of a Bayes factor; Jeffreys, Theory of Probability, appendix B
+STEPS = 100  # steps of the information from 0 to 1
 
 
-def parse_reported(text: str) -> list[Reported]:
-    """Read ``name:public:private`` for each model, with commas between models."""
-    models = []
-    for part in text.split(","):
-        fields = part.strip().split(":")
-        if len(fields) != 3:
-            raise ValueError(f"{part!r} is not name:public:private, as in ResNet-50:0.3846:0.375")
-        decimals(fields[1]), decimals(fields[2])
-        models.append(Reported(*fields))
-    return models
+def strength(factor: float) -> str:
+    """Name the weight of a log10 Bayes factor on Jeffreys' scale (half a unit a grade)."""
+    grades = ("barely worth a mention", "substantial", "strong", "very strong", "decisive")
+    return grades[int(min(abs(factor) / 0.5, 4))]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How the printed values are read and how the test set may be split.
+def flag_window(reading: Reading, share: float) -> range:
+    """List the numbers of flags within ``share`` of the number of anomalous images, both ends in.
 
-    Parameters
-    ----------
-    n_images, n_anomalous : int
-        Composition of the test set.
-    public_sizes : tuple of int
-        Possible numbers of public images; each is as likely as the others.
-    private : {"rest", "all"}
-        The private part is the images that are not public, or all of them.
-    digits : {"given", "zeros dropped"}
-        Digits as printed, or to the longest of the model's two values (0.44 beside 0.35714 then
-        means 0.44000).
-    rounding : {"round", "truncate", "either"}
-    stratified : bool
-        The public part has the anomalous share of the whole (to the nearest image); otherwise it is
-        drawn at random.
+    At least one and not all images are flagged in each.
     """
-
-    n_images: int = 100
-    n_anomalous: int = 40
-    public_sizes: tuple[int, ...] = tuple(range(10, 95, 5))
-    private: str = "rest"
-    digits: str = "given"
-    rounding: str = "either"
-    stratified: bool = False
+    exact = Fraction(str(share))
+    low, high = (round(reading.n_anomalous * (1 + sign * exact)) for sign in (-1, 1))
+    return range(max(1, low), min(reading.n_images - 1, high) + 1)
 
 
-def shares_of(n_images: int, percentages: Sequence[int]) -> tuple[int, ...]:
-    """Turn percentages of a test set into different numbers of images."""
-    return tuple(sorted({round(n_images * each / 100) for each in percentages}))
+@cache
+def hits_given_flags(
+    n_images: int, n_anomalous: int, flags: int, information: Fraction
+) -> tuple[float, ...]:
+    """Distribution of TP among a given number of flags.
 
-
-def standard_reading(n_images: int, n_anomalous: int) -> Reading:
-    """Read values of a test set whose public part is any tenth to nine tenths of it."""
-    sizes = shares_of(n_images, range(10, 95, 5))
-    return Reading(n_images=n_images, n_anomalous=n_anomalous, public_sizes=sizes)
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A cause: the joint distribution of TP and FP over the whole test set.
-
-    Parameters
-    ----------
-    name : str
-    tables : array of float64, shape (batches, n_anomalous + 1, n_normal + 1)
-        ``tables[:, tp, fp]`` is a probability.  One batch where it is exact; several independent
-        Monte Carlo batches otherwise.
-    """
-
-    name: str
-    tables: np.ndarray
-
-
-def decimals(text: str) -> int:
-    """Count the digits behind the point of a printed value."""
-    whole, point, behind = text.partition(".")
-    if not (whole.isdigit() and (behind.isdigit() or not point)):
-        raise ValueError(f"{text!r} is no printed F1; write it as a decimal such as 0.44")
-    return len(behind)
-
-
-def printed_as(
-    numerator: np.ndarray, denominator: np.ndarray, text: str, *, digits: int, rounding: str
-) -> np.ndarray:
-    """Tell which fractions print as ``text``; integers only, so no border is lost to rounding.
-
-    Parameters
-    ----------
-    numerator, denominator : arrays of int
-        A zero denominator never matches.
-    text : str
-        The printed value.
-    digits : int
-        Digits behind the point that it stands for.
-    rounding : {"round", "truncate", "either"}
-        Halves may round either way.
-    """
-    if rounding not in ("round", "truncate", "either"):
-        raise ValueError(f"rounding={rounding!r} must be round, truncate or either")
-    scale = 10**digits
-    value = Fraction(text) * scale
-    if value.denominator != 1:
-        raise ValueError(f"{text} has more than digits={digits} digits")
-    units = int(value)
-    top, below = numerator * scale, denominator * units
-    rounds = (2 * top >= 2 * below - denominator) & (2 * top <= 2 * below + denominator)
-    truncates = (top >= below) & (top < below + denominator)
-    match = {"round": rounds, "truncate": truncates, "either": rounds | truncates}[rounding]
-    return match & (denominator > 0)
-
-
-def matching_tables(
-    text: str, n_images: int, n_anomalous: int, *, digits: int | None = None, rounding: str
-) -> np.ndarray:
-    """Enumerate the confusion tables whose F1 prints as ``text``.
+    Information is Youden's J, sensitivity minus false-alarm rate.  Rates (s, f) that expect
+    ``flags`` flags, s P + f N = flags, and differ by J have the odds ratio s (1 - f) / (f (1 - s));
+    given the number of flags, TP is Fisher's noncentral hypergeometric with it.  J = 0 is the plain
+    hypergeometric: flags given to images at random.  Where J is more than so many flags allow, it
+    is what they allow.
 
     Returns
     -------
-    array of int, shape (n_tables, 2)
-        TP and FP; FN and TN follow from the counts.
+    tuple of float, length n_anomalous + 1
     """
-    tp, fp = np.mgrid[: n_anomalous + 1, : n_images - n_anomalous + 1]
-    digits = decimals(text) if digits is None else digits
-    match = printed_as(2 * tp, tp + fp + n_anomalous, text, digits=digits, rounding=rounding)
-    return np.argwhere(match)
+    n, positives, negatives = n_images, n_anomalous, n_images - n_anomalous
+    top = min(Fraction(flags, positives), Fraction(n - flags, negatives))
+    low = -min(Fraction(flags, negatives), Fraction(n - flags, positives))
+    youden = min(max(Fraction(information), low), top)
+    sensitivity = (flags + negatives * youden) / n
+    alarms = (flags - positives * youden) / n
+    for_, against = sensitivity * (1 - alarms), alarms * (1 - sensitivity)
+    scale = for_.denominator * against.denominator
+    up, down = int(for_ * scale), int(against * scale)
+    first, last = max(0, flags - negatives), min(flags, positives)
+    weights = [
+        comb(positives, tp) * comb(negatives, flags - tp) * up ** (tp - first) * down ** (last - tp)
+        for tp in range(first, last + 1)
+    ]
+    total = sum(weights)
+    hits = [each / total for each in weights]
+    return (*[0.0] * first, *hits, *[0.0] * (positives - last))
 
 
-def _splits(reading: Reading) -> tuple[np.ndarray, np.ndarray]:
-    """List (public images, public anomalous) and their prior probabilities."""
-    n, anomalous = reading.n_images, reading.n_anomalous
-    splits, weights = [], []
-    for size in reading.public_sizes:
-        if not 0 < size < n:
-            raise ValueError(f"public_sizes: {size} must be 1 to {n - 1}")
-        counts = np.arange(max(0, size - (n - anomalous)), min(size, anomalous) + 1)
-        if reading.stratified:
-            counts = np.array([round(size * anomalous / n)])
-        probability = hypergeom.pmf(counts, n, anomalous, size)
-        if reading.stratified:
-            probability = np.ones(1)
-        splits += [(size, count) for count in counts]
-        weights.append(probability / len(reading.public_sizes))
-    return np.array(splits), np.concatenate(weights)
-
-
-def explanations(reported: Reported, reading: Reading) -> dict[str, np.ndarray]:
-    """Enumerate every split and pair of confusion tables that print both values of a model.
+@cache
+def information_table(
+    n_images: int, n_anomalous: int, window: range, information: Fraction
+) -> np.ndarray:
+    """Make the cause whose flags carry ``information``; every number of flags is as likely.
 
     Returns
     -------
-    dict of arrays of int, one entry an explanation
-        ``split`` (its number in the reading), ``public_images``, ``public_anomalous``,
-        ``public_tp``, ``public_fp``, and over all images ``tp``, ``fp``.
+    array of float64, shape (n_anomalous + 1, n_normal + 1)
+        Entry (TP, FP) is a probability.
     """
-    if reading.private not in ("rest", "all"):
-        raise ValueError(f"private={reading.private!r} must be rest or all")
-    if reading.digits not in ("given", "zeros dropped"):
-        raise ValueError(f"digits={reading.digits!r} must be 'given' or 'zeros dropped'")
-    digits = [decimals(reported.public), decimals(reported.private)]
-    if reading.digits == "zeros dropped":
-        digits = [max(digits)] * 2
-    n, anomalous = reading.n_images, reading.n_anomalous
-    nested = reading.private == "all"
-    found = []
-    for number, (size, count) in enumerate(_splits(reading)[0]):
-        public = matching_tables(
-            reported.public, size, count, digits=digits[0], rounding=reading.rounding
-        )
-        private = matching_tables(
-            reported.private,
-            n if nested else n - size,
-            anomalous if nested else anomalous - count,
-            digits=digits[1],
-            rounding=reading.rounding,
-        )
-        one, two = np.repeat(public, len(private), axis=0), np.tile(private, (len(public), 1))
-        total = two if nested else one + two
-        rest = total - one
-        fits = ((rest >= 0) & (rest <= (anomalous - count, n - size - anomalous + count))).all(1)
-        head = np.tile((number, size, count), (len(one), 1))
-        found.append(np.hstack([head, one, total])[fits])
-    columns = np.concatenate(found).T
-    names = ("split", "public_images", "public_anomalous", "public_tp", "public_fp", "tp", "fp")
-    return dict(zip(names, columns, strict=True))
+    table = np.zeros((n_anomalous + 1, n_images - n_anomalous + 1))
+    for flags in window:
+        for tp, chance in enumerate(hits_given_flags(n_images, n_anomalous, flags, information)):
+            if chance:
+                table[tp, flags - tp] = chance / len(window)
+    return table
 
 
-def _log_comb(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
-    return gammaln(np.asarray(n) + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+def working_counts(n_images: int, working: float) -> list[Fraction]:
+    """Distribution of how many of ``n_images`` are right at a rate spread evenly from ``working``.
+
+    The mean of binomials over rates from w to 1 is P(Bin(n + 1, w) <= k) / ((n + 1) (1 - w)).
+    """
+    low = Fraction(str(working))
+    if low == 1:
+        return [Fraction(int(k == n_images)) for k in range(n_images + 1)]
+    trials, below, counts = n_images + 1, Fraction(0), []
+    for k in range(trials):
+        below += comb(trials, k) * low**k * (1 - low) ** (trials - k)
+        counts.append(below / (trials * (1 - low)))
+    return counts
+
+
+def equal_footing(
+    hits: Sequence[Fraction], alarms: Sequence[Fraction], window: range
+) -> np.ndarray:
+    """Give a cause with independent TP and FP the even distribution of flags of all causes.
+
+    Parameters
+    ----------
+    hits, alarms : sequences of Fraction
+        Distributions of TP and FP.  Numbers of flags that they exclude stay excluded.
+
+    Returns
+    -------
+    array of float64, shape (n_anomalous + 1, n_normal + 1)
+    """
+    table = np.zeros((len(hits), len(alarms)))
+    possible = []
+    for flags in window:
+        pairs = range(max(0, flags - len(alarms) + 1), min(flags, len(hits) - 1) + 1)
+        chances = {tp: hits[tp] * alarms[flags - tp] for tp in pairs}
+        total = sum(chances.values())
+        if total:
+            possible.append(flags)
+            for tp, chance in chances.items():
+                table[tp, flags - tp] = float(chance / total)
+    return table / max(1, len(possible))
+
+
+def standard_causes(reading: Reading, *, working: float, window: float) -> dict[str, np.ndarray]:
+    """Build the causes that the study compares.
+
+    Each is a table over (TP, FP), or a stack of tables, equally likely, of which all models have
+    the same one.
+
+    Parameters
+    ----------
+    working : float
+        A working detector has a sensitivity and a specificity of at least this, evenly spread up
+        to 1; with 1 it is perfect.
+    window : float
+        See `flag_window`.
+    """
+    return dict(
+        _causes(reading.n_anomalous, reading.n_normal, working, flag_window(reading, window))
+    )
+
+
+@cache
+def _causes(positives: int, negatives: int, working: float, flags: range) -> dict[str, np.ndarray]:
+    """Build the tables of `standard_causes` once for each composition of a test set."""
+    counts = positives + negatives, positives
+    hits, quiet = working_counts(positives, working), working_counts(negatives, working)
+    alarms = quiet[::-1]
+    any_hits = [Fraction(1, positives + 1)] * (positives + 1)
+    any_alarms = [Fraction(1, negatives + 1)] * (negatives + 1)
+    amounts = [Fraction(step, STEPS) for step in range(1, STEPS + 1)]
+    some = [information_table(*counts, flags, amount) for amount in amounts]
+    return {
+        NO_INFORMATION: information_table(*counts, flags, Fraction(0)),
+        SOME_INFORMATION: np.stack(some),
+        OWN_INFORMATION: sum(some) / len(some),
+        IN_ORDER: equal_footing(hits, alarms, flags),
+        "threshold too high": equal_footing(any_hits, alarms, flags),
+        "threshold too low": equal_footing(hits, any_alarms, flags),
+        "labels flipped": equal_footing(hits[::-1], quiet, flags),
+    }
+
+
+@cache
+def shares(reported: Reported, reading: Reading) -> tuple[float, ...]:
+    """Chance that TP and FP fall into the two parts as each explanation says.
+
+    Within a class all images are alike: which of them are flagged is a draw without replacement.
+    """
+    found = explanations(reported, reading)
+    keys = ("public_images", "public_anomalous", "public_tp", "public_fp", "tp", "fp")
+    positives, negatives = reading.n_anomalous, reading.n_normal
+    chances = []
+    for size, count, one_tp, one_fp, tp, fp in zip(
+        *(found[key].tolist() for key in keys), strict=True
+    ):
+        ways = comb(count, one_tp) * comb(positives - count, tp - one_tp)
+        ways *= comb(size - count, one_fp) * comb(negatives - size + count, fp - one_fp)
+        chances.append(ways / (comb(positives, tp) * comb(negatives, fp)))
+    return tuple(chances)
 
 
 def split_likelihoods(reported: Reported, reading: Reading, tables: np.ndarray) -> np.ndarray:
@@ -224,297 +206,57 @@ def split_likelihoods(reported: Reported, reading: Reading, tables: np.ndarray) 
     -------
     array of float64, shape (n_splits, causes)
     """
-    found = explanations(reported, reading)
-    n, anomalous = reading.n_images, reading.n_anomalous
-    size, count = found["public_images"], found["public_anomalous"]
-    tp, fp, one_tp, one_fp = (found[key] for key in ("tp", "fp", "public_tp", "public_fp"))
-    # Within a class all images are alike: which of them are flagged is a draw without replacement.
-    log_share = (
-        _log_comb(count, one_tp)
-        + _log_comb(anomalous - count, tp - one_tp)
-        - _log_comb(anomalous, tp)
-        + _log_comb(size - count, one_fp)
-        + _log_comb(n - size - anomalous + count, fp - one_fp)
-        - _log_comb(n - anomalous, fp)
-    )
-    share = np.exp(log_share)
-    n_splits = len(_splits(reading)[0])
-    return np.stack(
-        [np.bincount(found["split"], share * table[tp, fp], n_splits) for table in tables], axis=1
-    )
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """Probability of all printed values under one cause, with the Monte Carlo standard error."""
-
-    name: str
-    value: float
-    error: float
+    found, n_splits = explanations(reported, reading), len(splits(reading)[0])
+    chances = np.array(shares(reported, reading), dtype=np.float64)
+    weighted = chances * tables[:, found["tp"], found["fp"]]  # (causes, n_explanations)
+    return np.stack([np.bincount(found["split"], row, n_splits) for row in weighted], axis=1)
 
 
 def likelihoods(
-    reported: Sequence[Reported], readings: Mapping[Reading, float], causes: Sequence[Hypothesis]
-) -> list[Likelihood]:
-    """Probability of every printed value together, averaged over readings and splits.
+    models: Sequence[Reported], reading: Reading, causes: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Probability of every printed value together under each cause, averaged over the splits.
 
-    The models share the split; given it, they are taken as independent.
+    The models share the split and, of a stack, the table; given both, they are taken as
+    independent.  All are 0 where no split fits the reading.
 
     Parameters
     ----------
-    reported : sequence of Reported
-    readings : mapping
-        Prior weight of each reading; scaled to sum 1.
-    causes : sequence of Hypothesis
-        The error of a drawn table is a jackknife over its batches.
+    causes : mapping of str to array
+        See `standard_causes`.
     """
-    total = sum(readings.values())
-    batches = [len(cause.tables) for cause in causes]
-    stacked = []
-    for cause in causes:
-        mean = cause.tables.mean(axis=0)
-        stacked.append(mean)
-        if len(cause.tables) > 1:  # leave one batch out
-            stacked += [(len(cause.tables) * mean - one) / (len(cause.tables) - 1)
-                        for one in cause.tables]  # fmt: skip
-    tables = np.stack(stacked)
-    joint = np.zeros(len(tables))
-    for reading, weight in readings.items():
-        product = np.ones((len(_splits(reading)[0]), len(tables)))
-        for model in reported:
-            product *= split_likelihoods(model, reading, tables)
-        joint += weight / total * (_splits(reading)[1] @ product)
-    results, position = [], 0
-    for cause, count in zip(causes, batches, strict=True):
-        value, error = joint[position], 0.0
-        if count > 1:
-            left_out = joint[position + 1 : position + 1 + count]
-            error = np.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum())
-        results.append(Likelihood(cause.name, float(value), float(error)))
-        position += 1 + count * (count > 1)
-    return results
+    stacks = [table if table.ndim == 3 else table[None] for table in causes.values()]
+    values = iter(joint_likelihoods(models, reading, np.concatenate(stacks)))
+    return {
+        name: fsum(next(values) for _ in stack) / len(stack)
+        for name, stack in zip(causes, stacks, strict=True)
+    }
 
 
-def posterior(
-    results: Sequence[Likelihood], priors: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Return each cause's posterior probability; priors are equal unless given.
+def joint_likelihoods(
+    models: Sequence[Reported], reading: Reading, tables: np.ndarray
+) -> list[float]:
+    """Average the product of the models' likelihoods over the splits; one value a cause."""
+    product = np.ones((len(splits(reading)[0]), len(tables)))
+    for model in models:
+        product *= split_likelihoods(model, reading, tables)
+    weights = splits(reading)[1]
+    return [
+        fsum(weight * value for weight, value in zip(weights, column, strict=True))
+        for column in product.T.tolist()
+    ]
+
+
+def log10_factor(for_: float, against: float) -> float:
+    """Return the log10 Bayes factor of two likelihoods; infinite where one is impossible.
 
     Raises
     ------
     ValueError
-        When a prior is missing, or no cause can give the printed values.
+        When both are impossible: the values then say nothing about the two.
     """
-    if priors is not None and set(priors) != {r.name for r in results}:
-        odd = sorted(set(priors) ^ {r.name for r in results})
-        raise ValueError(f"priors and causes differ: {', '.join(odd)}")
-    weighted = {r.name: r.value * (1.0 if priors is None else priors[r.name]) for r in results}
-    total = sum(weighted.values())
-    if total == 0:
-        raise ValueError("no cause gives the printed values; look at the reading")
-    return {name: value / total for name, value in weighted.items()}
-
-
-# The causes. Rates: sensitivity = share of anomalous images flagged, false_alarms = share of
-# normal images flagged.
-
-
-def rates_table(
-    sensitivity: np.ndarray, false_alarms: np.ndarray, *, n_anomalous: int, n_normal: int
-) -> np.ndarray:
-    """Distribution of (TP, FP) for independent flags, averaged over pairs of rates.
-
-    Parameters
-    ----------
-    sensitivity, false_alarms : arrays, shape (n_pairs,)
-    """
-    tp = binom.pmf(np.arange(n_anomalous + 1), n_anomalous, np.asarray(sensitivity)[:, None])
-    fp = binom.pmf(np.arange(n_normal + 1), n_normal, np.asarray(false_alarms)[:, None])
-    return tp.T @ fp / len(tp)
-
-
-def measured_cause(
-    name: str, hits: tuple[int, int], alarms: tuple[int, int], *, reading: Reading
-) -> Hypothesis:
-    """Make a cause of a detector that was measured elsewhere.
-
-    Its rates are as uncertain as the counts leave them (Jeffreys' prior, a beta distribution with
-    1/2 and 1/2), so TP and FP are beta-binomial.
-
-    Parameters
-    ----------
-    hits : tuple of int
-        Anomalous images that were flagged, and how many there were.
-    alarms : tuple of int
-        The same of the normal images.
-    reading : Reading
-        Its test set's composition.
-    """
-    n_normal = reading.n_images - reading.n_anomalous
-    tp, fp = (
-        betabinom.pmf(np.arange(n + 1), n, flagged + 0.5, count - flagged + 0.5)
-        for n, (flagged, count) in ((reading.n_anomalous, hits), (n_normal, alarms))
-    )
-    return Hypothesis(name, np.outer(tp, fp)[None])
-
-
-def permuted_table(table: np.ndarray) -> np.ndarray:
-    """Give the rows of a detector to images at random: only its number of flags is left."""
-    n_anomalous, n_normal = table.shape[0] - 1, table.shape[1] - 1
-    tp, fp = np.mgrid[: n_anomalous + 1, : n_normal + 1]
-    flags = np.bincount((tp + fp).ravel(), table.ravel())
-    chance = hypergeom.pmf(tp, n_anomalous + n_normal, n_anomalous, tp + fp)
-    return flags[tp + fp] * chance
-
-
-def partly_permuted_tables(
-    sensitivity: np.ndarray,
-    false_alarms: np.ndarray,
-    *,
-    n_anomalous: int,
-    n_normal: int,
-    draws: int,
-    batches: int,
-    seed: int,
-) -> np.ndarray:
-    """Exchange the rows of a share of the images, any share equally likely; by Monte Carlo.
-
-    Returns
-    -------
-    array of float64, shape (batches, n_anomalous + 1, n_normal + 1)
-    """
-    generator = np.random.default_rng(seed)
-    tables = np.zeros((batches, n_anomalous + 1, n_normal + 1))
-    for table in tables:
-        pair = generator.integers(len(sensitivity), size=draws)
-        moved = generator.integers(0, n_anomalous + n_normal + 1, draws)
-        moved_anomalous = generator.hypergeometric(n_anomalous, n_normal, moved)
-        hits = generator.binomial(n_anomalous, np.asarray(sensitivity)[pair])
-        alarms = generator.binomial(n_normal, np.asarray(false_alarms)[pair])
-        moved_hits = generator.hypergeometric(hits, n_anomalous - hits, moved_anomalous)
-        moved_alarms = generator.hypergeometric(alarms, n_normal - alarms, moved - moved_anomalous)
-        flags = moved_hits + moved_alarms
-        again = generator.hypergeometric(moved_anomalous, moved - moved_anomalous, flags)
-        tp, fp = hits - moved_hits + again, alarms - moved_alarms + flags - again
-        np.add.at(table, (tp, fp), 1 / draws)
-    return tables
-
-
-def _grid(low: tuple[float, float], high: tuple[float, float], steps: int = 41) -> np.ndarray:
-    """Cross two even grids; columns are sensitivity and false-alarm rate."""
-    axes = [np.linspace(a, b, steps) for a, b in zip(low, high, strict=True)]
-    return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
-
-
-def standard_causes(
-    *,
-    n_images: int = 100,
-    n_anomalous: int = 40,
-    working: float = 0.9,
-    draws: int = 20_000,
-    batches: int = 10,
-    seed: int = 0,
-) -> list[Hypothesis]:
-    """Build the causes that the study compares.
-
-    Parameters
-    ----------
-    working : float
-        A working detector has a sensitivity and a specificity of at least this, evenly spread up
-        to 1; with 1 it is perfect.
-    draws, batches, seed
-        For the one cause that is drawn.
-    """
-    counts = {"n_anomalous": n_anomalous, "n_normal": n_images - n_anomalous}
-    good = _grid((working, 0.0), (1.0, 1.0 - working), 21)
-    anything = _grid((0.0, 0.0), (1.0, 1.0))
-    degraded = anything[anything[:, 0] >= anything[:, 1]]
-    rate = np.linspace(0, 1, 201)
-    too_high = _grid((0.0, 0.0), (1.0, 1.0 - working))
-    too_low = _grid((working, 0.0), (1.0, 1.0))
-    works = rates_table(*good.T, **counts)
-    tp, fp = np.indices(works.shape)
-    near = [  # every number of flags from three to five quarters of the right one
-        hypergeom.pmf(tp, n_images, n_anomalous, flags) * (tp + fp == flags)
-        for flags in range(round(0.75 * n_anomalous), round(1.25 * n_anomalous) + 1)
-    ]
-    everything = np.zeros_like(works)
-    everything[-1, -1] = 1.0
-    exact = {
-        "working, rows in order": works,
-        ROWS_PERMUTED: permuted_table(works),
-        "random flags, any rate": rates_table(rate, rate, **counts),
-        "random flags, near the right number": sum(near) / len(near),
-        "degraded, any rates above chance": rates_table(*degraded.T, **counts),
-        "threshold too high": rates_table(*too_high.T, **counts),
-        "threshold too low": rates_table(*too_low.T, **counts),
-        "all flagged": everything,
-        "nothing flagged": everything[::-1, ::-1],
-        "labels flipped": works[::-1, ::-1],
-    }
-    partly = partly_permuted_tables(*good.T, **counts, draws=draws, batches=batches, seed=seed)
-    return [
-        *(Hypothesis(name, table[None]) for name, table in exact.items()),
-        Hypothesis("working, part of the rows permuted", partly),
-    ]
-
-
-def sensitivity_analysis(
-    reported: Sequence[Reported], variants: Mapping[str, tuple[Reading, float]], *, seed: int = 0
-) -> list[dict[str, object]]:
-    """Repeat the comparison under other readings and other ideas of a working detector.
-
-    Parameters
-    ----------
-    variants : mapping
-        Name to (reading, ``working`` of `standard_causes`).
-
-    Returns
-    -------
-    list of dict
-        Each variant's name and the log10 likelihood of every cause (``-inf`` if impossible).
-    """
-    rows, built = [], {}
-    for name, (reading, working) in variants.items():
-        key = (reading.n_images, reading.n_anomalous, working)
-        if key not in built:
-            built[key] = standard_causes(
-                n_images=key[0], n_anomalous=key[1], working=working, seed=seed
-            )
-        causes = built[key]
-        with np.errstate(divide="ignore"):
-            found = {
-                each.name: float(np.log10(each.value))
-                for each in likelihoods(reported, {reading: 1.0}, causes)
-            }
-        rows.append({"variant": name, **found})
-    return rows
-
-
-def standard_variants(base: Reading, *, working: float) -> dict[str, tuple[Reading, float]]:
-    """One change at a time from a base reading, for `sensitivity_analysis`."""
-    n = base.n_images
-    few, many = max(1, base.n_anomalous - n // 20), min(n - 1, base.n_anomalous + n // 20)
-    half = round(n / 2)
-    return {
-        "base": (base, working),
-        "private = all images": (replace(base, private="all"), working),
-        "zeros dropped": (replace(base, digits="zeros dropped"), working),
-        "private = all, zeros dropped": (
-            replace(base, private="all", digits="zeros dropped"),
-            working,
-        ),
-        "rounded only": (replace(base, rounding="round"), working),
-        "truncated only": (replace(base, rounding="truncate"), working),
-        "public part stratified": (replace(base, stratified=True), working),
-        "public 20 to 40 %": (
-            replace(base, public_sizes=shares_of(n, (20, 25, 30, 35, 40))),
-            working,
-        ),
-        f"public {half} images": (replace(base, public_sizes=(half,)), working),
-        "working means at least 0.8": (base, 0.8),
-        "working means at least 0.95": (base, 0.95),
-        "working means perfect": (base, 1.0),
-        f"{few} anomalous": (replace(base, n_anomalous=few), working),
-        f"{many} anomalous": (replace(base, n_anomalous=many), working),
-    }
+    if not for_ and not against:
+        raise ValueError("neither cause gives the printed values; look at the reading")
+    if not for_ or not against:
+        return float("inf") if for_ else float("-inf")
+    return log10(for_) - log10(against)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from studies.augmentation import repeats as study
 from ad.protocol import BankSettings
+from studies.augmentation import repeats as study
 
 SETTINGS = BankSettings(0.1, None, 2, squared=False)
 

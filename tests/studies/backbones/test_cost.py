@@ -10,11 +10,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from studies.backbones import cost as study
 from ad.backbone import load_backbone
 from ad.determinism import sha256_file
 from ad.features import extract_features
 from ad.images import IMAGENET_MEAN, IMAGENET_STD
+from studies.backbones import cost as study
 
 MIDDLES = {
     "wide_resnet101_2": (("layer2", 512), ("layer3", 1024)),

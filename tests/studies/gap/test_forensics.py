@@ -1,273 +1,286 @@
-"""Forensics against brute force over every labelling, and cases worked by hand."""
+"""Causes against brute force over labellings and row orders, and cases worked by hand."""
 
+from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations, product
+from itertools import permutations, product
+from math import comb
 
 import numpy as np
 import pytest
+from brute_force import MODEL, SMALL, fits, independent_flags, labels_of, parts_of
+from scipy.integrate import quad
+from scipy.stats import binom, hypergeom
 
-from studies.gap.forensics import (
-    Hypothesis,
+from studies.gap.enumeration import (
     Reading,
     Reported,
-    explanations,
+    standard_reading,
+)
+from studies.gap.forensics import (
+    NO_INFORMATION,
+    SOME_INFORMATION,
+    equal_footing,
+    flag_window,
+    hits_given_flags,
+    information_table,
     likelihoods,
-    matching_tables,
-    measured_cause,
-    parse_reported,
-    partly_permuted_tables,
-    permuted_table,
-    posterior,
-    printed_as,
-    rates_table,
-    sensitivity_analysis,
+    log10_factor,
     split_likelihoods,
     standard_causes,
-    standard_reading,
-    standard_variants,
+    strength,
+    working_counts,
 )
-
-SMALL = Reading(n_images=6, n_anomalous=2, public_sizes=(2, 3), digits="given")
-MODEL = Reported("small", "0.67", "0.5")
-
-
-def prints(fraction: Fraction, text: str) -> bool:
-    """Round (either way at a half) or cut a fraction to the digits given."""
-    scaled = fraction * 10 ** len(text.partition(".")[2])
-    half = Fraction(1, 2)
-    wanted = int(text.replace(".", ""))
-    return wanted == int(scaled) or scaled - half <= wanted <= scaled + half
-
-
-def f1(labels: list[int], flags: list[int]) -> Fraction | None:
-    hits = sum(a and b for a, b in zip(labels, flags, strict=True))
-    total = sum(labels) + sum(flags)
-    return Fraction(2 * hits, total) if total else None
-
-
-def brute_force(reading: Reading, model: Reported, sensitivity: float, alarms: float) -> float:
-    """Sum over every public part and every set of flags."""
-    labels = [1] * reading.n_anomalous + [0] * (reading.n_images - reading.n_anomalous)
-    total = 0.0
-    for size in reading.public_sizes:
-        parts = list(combinations(range(reading.n_images), size))
-        for part in parts:
-            rest = [i for i in range(reading.n_images) if i not in part]
-            rest = list(range(reading.n_images)) if reading.private == "all" else rest
-            for flags in product((0, 1), repeat=reading.n_images):
-                chance = 1.0
-                for label, flag in zip(labels, flags, strict=True):
-                    rate = sensitivity if label else alarms
-                    chance *= rate if flag else 1 - rate
-                values = [f1([labels[i] for i in own], [flags[i] for i in own])
-                          for own in (part, rest)]  # fmt: skip
-                fits = all(
-                    value is not None and prints(value, text)
-                    for value, text in zip(values, (model.public, model.private), strict=True)
-                )
-                total += fits * chance / len(parts) / len(reading.public_sizes)
-    return total
+from studies.gap.forensics_text import (
+    listed,
+    times,
+)
+from studies.gap.information import Profile, information_profile
+from studies.gap.shared_order import (
+    common,
+    largest_overlap,
+    shared_order_likelihood,
+    working_overlap,
+)
 
 
 @pytest.mark.parametrize("private", ["rest", "all"])
 def test_likelihood_is_the_sum_over_every_split_and_every_set_of_flags(private):
-    reading = Reading(6, 2, (2, 3), private)
-    table = rates_table(np.array([0.7]), np.array([0.2]), n_anomalous=2, n_normal=4)
-    [found] = likelihoods([MODEL], {reading: 1.0}, [Hypothesis("x", table[None])])
-    expected = brute_force(reading, MODEL, 0.7, 0.2)
+    reading = replace(SMALL, private=private)
+    table = independent_flags(reading, 0.7, 0.2)
+    expected, labels = 0.0, labels_of(reading)
+    for size in reading.public_sizes:
+        parts = list(parts_of(reading, size))
+        for part, flags in product(parts, product((0, 1), repeat=6)):
+            rates = [0.7 if label else 0.2 for label in labels]
+            chance = np.prod([r if f else 1 - r for r, f in zip(rates, flags, strict=True)])
+            expected += fits(MODEL, labels, flags, part) * chance / len(parts) / 2
     assert expected > 0
-    assert found.value == pytest.approx(expected, rel=1e-12)
-
-
-def test_five_digits_pin_down_the_tables_worked_by_hand():
-    # F1 = 2 TP / (TP + FP + 40) = 0.44 exactly: 22 hits among 60 flags, and no other table.
-    assert matching_tables("0.44", 100, 40, digits=5, rounding="either").tolist() == [[22, 38]]
-    # 5/14 = 0.357142857: denominators are multiples of 14.
-    tables = matching_tables("0.35714", 100, 40, rounding="either")
-    assert tables.tolist() == [[10, 6], [15, 29], [20, 52]]
-    assert all(Fraction(2 * tp, tp + fp + 40) == Fraction(5, 14) for tp, fp in tables.tolist())
-
-
-def test_enumeration_equals_decimal_text():
-    for text, mode in (("0.3846", "round"), ("0.3846", "truncate"), ("0.375", "round")):
-        places = len(text) - 2
-        expected = []
-        for tp, fp in product(range(13), range(19)):
-            value = Fraction(2 * tp, tp + fp + 12)
-            shift = Fraction(1, 2) if mode == "round" else 0
-            if int(value * 10**places + shift) == int(text[2:]):
-                expected.append([tp, fp])
-        found = matching_tables(text, 30, 12, rounding=mode).tolist()
-        # A half rounds up in the reference; either way is accepted.
-        halves = [
-            [tp, fp]
-            for tp, fp in found
-            if mode == "round" and (2 * 10**places * 2 * tp) % (tp + fp + 12) == 0
-        ]
-        assert [t for t in found if t not in halves] == [t for t in expected if t not in halves]
-
-
-def test_an_empty_denominator_never_matches():
-    assert not printed_as(np.array([0]), np.array([0]), "0.0", digits=1, rounding="either").any()
-
-
-def test_nested_and_disjoint_parts_add_up():
-    for private in ("rest", "all"):
-        found = explanations(Reported("m", "0.3846", "0.375"), Reading(private=private))
-        assert len(found["tp"]) > 0
-        assert (found["public_tp"] <= found["tp"]).all()
-        assert (found["public_fp"] <= found["fp"]).all()
-        assert (found["tp"] - found["public_tp"] <= 40 - found["public_anomalous"]).all()
-        size, count = found["public_images"], found["public_anomalous"]
-        tp, fp = found["public_tp"], found["public_fp"]
-        assert np.allclose(2 * tp / (tp + fp + count), 0.3846, atol=1e-4)
-        other = (found["tp"], found["fp"], 40)
-        if private == "rest":
-            other = (found["tp"] - tp, found["fp"] - fp, 40 - count)
-        assert np.allclose(2 * other[0] / (sum(other)), 0.375, atol=1.1e-3)
-        assert ((found["fp"] - fp) <= 100 - size - 40 + count).all()
+    assert likelihoods([MODEL], reading, {"x": table})["x"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_over_all_printed_values_the_likelihoods_sum_to_one():
-    reading = Reading(6, 2, (3,), rounding="round", digits="given")
-    table = rates_table(np.array([0.6]), np.array([0.3]), n_anomalous=2, n_normal=4)[None]
+    reading = Reading(6, 2, (3,), rounding="round")
+    table = independent_flags(reading, 0.6, 0.3)
     tables = [(tp, fp, p) for p in range(3) for tp in range(p + 1) for fp in range(5)]
     values = {f"{2 * tp / (tp + fp + p):.6f}" for tp, fp, p in tables if tp + fp + p}
     total = sum(
-        likelihoods([Reported("m", a, b)], {reading: 1.0}, [Hypothesis("x", table)])[0].value
+        likelihoods([Reported("m", a, b)], reading, {"x": table})["x"]
         for a, b in product(values, repeat=2)
     )
     # Parts with neither anomalous nor flagged images have no F1: their share is left out.
-    public_empty = private_empty = 4 / 20 * 0.7**3  # the part holds none of the 2 anomalous
-    assert total == pytest.approx(1 - public_empty - private_empty, rel=1e-9)
+    empty = 4 / 20 * 0.7**3  # a part holds none of the 2 anomalous
+    assert total == pytest.approx(1 - 2 * empty, rel=1e-9)
 
 
-def test_permuting_rows_keeps_the_number_of_flags_only():
-    works = rates_table(np.array([1.0]), np.array([0.0]), n_anomalous=40, n_normal=60)
-    table = permuted_table(works)
-    tp, fp = np.indices(table.shape)
-    assert table.sum() == pytest.approx(1)
-    assert (table[tp + fp != 40] == 0).all()
-    assert (table * tp).sum() == pytest.approx(16)  # 40 flags, 40 % of them on anomalous images
-    f1_mean = (table * 2 * tp / (tp + fp + 40 + 1e-300)).sum()
-    assert f1_mean == pytest.approx(0.4)
+# Causes.
 
 
-def test_drawn_tables_agree_with_the_exact_ones_at_both_ends():
-    pair = (np.array([0.9]), np.array([0.1]))
-    draws = partly_permuted_tables(
-        *pair, n_anomalous=4, n_normal=6, draws=20_000, batches=4, seed=1
+def test_no_information_is_flags_given_to_images_at_random():
+    reading = Reading()
+    for flags in (1, 30, 40, 99):
+        expected = hypergeom.pmf(np.arange(41), 100, 40, flags)
+        assert hits_given_flags(
+            reading.n_images, reading.n_anomalous, flags, Fraction(0)
+        ) == pytest.approx(expected, abs=1e-14)
+
+
+@pytest.mark.parametrize("information", [Fraction(1, 4), Fraction(-1, 5), Fraction(2, 5)])
+def test_hits_given_flags_are_independent_flags_of_which_so_many_came(information):
+    reading = Reading(7, 3, (3,))
+    for flags in (3, 4):
+        sensitivity = (flags + 4 * information) / 7
+        alarms = (flags - 3 * information) / 7
+        assert sensitivity - alarms == information
+        chances = Counter()
+        for pattern in product((0, 1), repeat=7):
+            if sum(pattern) == flags:
+                rates = [sensitivity] * 3 + [alarms] * 4
+                terms = [r if f else 1 - r for r, f in zip(rates, pattern, strict=True)]
+                chances[sum(pattern[:3])] += np.prod(terms)
+        total = sum(chances.values())
+        expected = [float(chances[tp] / total) for tp in range(4)]
+        assert hits_given_flags(
+            reading.n_images, reading.n_anomalous, flags, information
+        ) == pytest.approx(expected)
+
+
+def test_more_information_than_so_many_flags_allow_is_what_they_allow():
+    reading = Reading(10, 4, (5,))
+    assert hits_given_flags(reading.n_images, reading.n_anomalous, 4, Fraction(1)) == (
+        0,
+        0,
+        0,
+        0,
+        1,
     )
-    assert np.allclose(draws.sum(axis=(1, 2)), 1)
-    again = partly_permuted_tables(
-        *pair, n_anomalous=4, n_normal=6, draws=20_000, batches=4, seed=1
+    assert hits_given_flags(reading.n_images, reading.n_anomalous, 2, Fraction(1)) == (
+        0,
+        0,
+        1,
+        0,
+        0,
     )
-    assert (draws == again).all()
-    # Brute force: every number of moved rows is as likely; flags of the moved rows are shuffled.
-    works = rates_table(*pair, n_anomalous=4, n_normal=6)
-    mean_flags = (works * np.add(*np.indices(works.shape))).sum()
-    drawn_flags = (draws.mean(axis=0) * np.add(*np.indices(works.shape))).sum()
-    assert drawn_flags == pytest.approx(mean_flags, abs=0.02)  # moving keeps the number of flags
-    # Of k moved images A are anomalous; their flags, 0.9 A + 0.1 (k - A), are shared out evenly.
-    moved = np.arange(1, 11)
-    mean_anomalous, variance = 0.4 * moved, moved * 0.4 * 0.6 * (10 - moved) / 9
-    square = variance + mean_anomalous**2
-    shared = 0.8 * square / moved + 0.1 * mean_anomalous
-    expected_tp = np.mean([3.6, *((1 - moved / 10) * 3.6 + shared)])
-    drawn_tp = (draws.mean(axis=0) * np.indices(works.shape)[0]).sum()
-    assert drawn_tp == pytest.approx(expected_tp, abs=0.02)
+    assert hits_given_flags(reading.n_images, reading.n_anomalous, 7, Fraction(1)) == (
+        0,
+        0,
+        0,
+        0,
+        1,
+    )
+    assert hits_given_flags(reading.n_images, reading.n_anomalous, 7, Fraction(-1)) == (
+        0,
+        1,
+        0,
+        0,
+        0,
+    )
 
 
-def test_every_standard_cause_is_a_distribution():
-    for cause in standard_causes(draws=1000, batches=2):
-        assert np.allclose(cause.tables.sum(axis=(1, 2)), 1), cause.name
-        assert (cause.tables >= 0).all(), cause.name
+@pytest.mark.parametrize("working", [0.9, 0.5, 0, 1])
+def test_working_counts_are_the_mean_of_binomials(working):
+    found = working_counts(8, working)
+    assert sum(found) == 1
+    if working == 1:
+        assert found == [0] * 8 + [1]
+        return
+    for k, value in enumerate(found):
+        mean = quad(lambda rate, k=k: binom.pmf(k, 8, rate), working, 1)[0] / (1 - working)
+        assert float(value) == pytest.approx(mean, abs=1e-9)
 
 
-def test_the_planted_cause_wins():
-    """Scores printed by each cause are explained by it better than by the others."""
-    causes = standard_causes(draws=2000, batches=2)
-    reading = {Reading(public_sizes=(30,), digits="zeros dropped"): 1.0}
-    planted = {
-        "working, rows in order": [Reported("a", "0.96000", "0.98182")],  # 24/25, 54/55
-        "working, rows permuted": [Reported("a", "0.41667", "0.39286"),
-                                   Reported("b", "0.33333", "0.42857")],
-        "all flagged": [Reported("a", "0.57143", "0.57143")],
-        "labels flipped": [Reported("a", "0.00000", "0.03333")],
-    }  # fmt: skip
-    for name, models in planted.items():
-        found = posterior(likelihoods(models, reading, causes))
-        assert max(found, key=found.get) == name, (name, found)
+def test_all_causes_have_the_same_distribution_of_flags():
+    reading = standard_reading(40, 16)
+    window = flag_window(reading, 0.25)
+    assert list(window) == list(range(12, 21))
+    for name, table in standard_causes(reading, working=0.9, window=0.25).items():
+        table = table.reshape(-1, 17, 25).mean(axis=0)
+        flags = np.bincount(np.add(*np.indices(table.shape)).ravel(), table.ravel())
+        expected = np.isin(np.arange(len(flags)), window) / len(window)
+        assert flags == pytest.approx(expected, abs=1e-12), name
 
 
-def test_bayes_factors_follow_the_priors():
-    table = rates_table(np.array([0.5]), np.array([0.5]), n_anomalous=2, n_normal=4)[None]
-    results = likelihoods([MODEL], {SMALL: 1.0}, [Hypothesis("a", table), Hypothesis("b", table)])
-    assert posterior(results) == pytest.approx({"a": 0.5, "b": 0.5})
-    assert posterior(results, {"a": 0.9, "b": 0.1}) == pytest.approx({"a": 0.9, "b": 0.1})
+def test_impossible_numbers_of_flags_stay_impossible():
+    table = equal_footing([Fraction(0), Fraction(1)], [Fraction(1), Fraction(0)], range(1, 3))
+    assert table.tolist() == [[0, 0], [1, 0]]
+    assert not equal_footing([Fraction(1)], [Fraction(1)], range(5, 7)).any()
 
 
 def test_two_models_share_the_split():
-    table = rates_table(np.array([0.6]), np.array([0.3]), n_anomalous=2, n_normal=4)
-    one = split_likelihoods(MODEL, SMALL, table[None])[:, 0]
-    [both] = likelihoods([MODEL, MODEL], {SMALL: 1.0}, [Hypothesis("a", table[None])])
-    [single] = likelihoods([MODEL], {SMALL: 1.0}, [Hypothesis("a", table[None])])
-    assert both.value > single.value**2  # a split that explains one explains the other
-    assert (one >= 0).all()
+    table = information_table(6, 2, range(1, 6), Fraction(1, 5))
+    single = likelihoods([MODEL], SMALL, {"a": table})["a"]
+    both = likelihoods([MODEL, MODEL], SMALL, {"a": table})["a"]
+    assert both > single**2  # a split that explains one explains the other
+    assert (split_likelihoods(MODEL, SMALL, table[None]) >= 0).all()
 
 
-def test_sensitivity_analysis_covers_every_variant():
-    small = Reading(20, 8, (8,))
-    variants = standard_variants(small, working=0.9)
-    variants = {k: v for k, v in variants.items() if "public 50" not in k and "public 20" not in k}
-    rows = sensitivity_analysis([Reported("m", "0.5", "0.4")], variants)
-    assert [row["variant"] for row in rows] == list(variants)
-    assert rows[0]["all flagged"] == -np.inf
+# One row order for two models.
 
 
-@pytest.mark.parametrize(
-    ("call", "parts"),
-    [
-        (lambda: explanations(Reported("m", "high", "0.4"), Reading()), ["high", "decimal"]),
-        (lambda: explanations(Reported("m", "0.4", "0.4"), Reading(private="half")), ["half"]),
-        (lambda: explanations(Reported("m", "0.4", "0.4"), Reading(public_sizes=(100,))), ["99"]),
-        (lambda: matching_tables("0.44", 10, 4, digits=1, rounding="round"), ["0.44", "1"]),
-        (lambda: matching_tables("0.44", 10, 4, rounding="up"), ["up", "truncate"]),
-        (lambda: parse_reported("a:0.4"), ["a:0.4", "name:public:private"]),
-    ],
-)
-def test_bad_input_is_one_clear_line(call, parts, one_line):
-    with pytest.raises(ValueError) as caught:
-        call()
-    one_line(caught, *parts)
+@pytest.mark.parametrize("both", [0, 1, 2])
+def test_a_shared_order_is_every_permutation_of_two_sets_of_flags(both):
+    labels = labels_of(SMALL)
+    models = [Reported("a", "0.67", "0"), Reported("b", "1", "0")]
+    window = flag_window(SMALL, 0.5)  # 1 to 3 flags
+    expected = 0.0
+    for one, two in product(window, repeat=2):
+        shared = min(both, one, two)
+        first = [1] * one + [0] * (6 - one)
+        second = [0] * (one - shared) + [1] * two + [0] * (6 - one + shared - two)
+        pairs = {
+            (tuple(first[i] for i in order), tuple(second[i] for i in order))
+            for order in permutations(range(6))
+        }  # each comes from as many permutations
+        for size in SMALL.public_sizes:
+            weight = 1 / comb(6, size) / len(SMALL.public_sizes) / len(window) ** 2
+            for parts, pair in product(parts_of(SMALL, size), pairs):
+                good = all(fits(m, labels, f, parts) for m, f in zip(models, pair, strict=True))
+                expected += weight * good / len(pairs)
+    found = shared_order_likelihood(
+        models, SMALL, overlap=lambda one, two: {min(both, one, two): 1.0}, window=0.5
+    )
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert expected > 0 or both == 0
 
 
-def test_reported_values_are_read_as_text():
-    found = parse_reported("a:0.35714:0.44, b:0.3846:0.375")
-    assert found == [Reported("a", "0.35714", "0.44"), Reported("b", "0.3846", "0.375")]
+def test_with_an_overlap_by_chance_a_shared_order_is_independent_flags():
+    reading = standard_reading(20, 8)
+    models = [Reported("a", "0.5", "0.4"), Reported("b", "0.33", "0.5")]
+    window = 0.5
+    blind = information_table(20, 8, flag_window(reading, window), Fraction(0))
+    expected = likelihoods(models, reading, {"x": blind})["x"]
+    found = shared_order_likelihood(
+        models, reading, overlap=lambda one, two: common(20, one, two), window=window
+    )
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found > 0
 
 
-def test_a_measured_cause_is_beta_binomial():
-    reading = Reading(n_images=6, n_anomalous=2)
-    (table,) = measured_cause("x", (3, 4), (1, 10), reading=reading).tables
-    assert table.shape == (3, 5)
-    assert table.sum() == pytest.approx(1)
-    # By drawing rates, then flags.
-    generator = np.random.default_rng(0)
-    rates = generator.beta(3.5, 1.5, 200_000), generator.beta(1.5, 9.5, 200_000)
-    tp, fp = generator.binomial(2, rates[0]), generator.binomial(4, rates[1])
-    drawn = np.zeros_like(table)
-    np.add.at(drawn, (tp, fp), 1 / len(tp))
-    assert np.allclose(table, drawn, atol=4e-3)
+def test_overlap_of_working_detectors_is_that_of_every_pair_of_flags():
+    hits, alarms = working_counts(2, 0.6), working_counts(3, 0.6)[::-1]
+
+    def chance(flags: tuple[int, ...]) -> Fraction:
+        tp, fp = sum(flags[:2]), sum(flags[2:])
+        return hits[tp] / comb(2, tp) * alarms[fp] / comb(3, fp)
+
+    overlap = working_overlap(2, 3, 0.6)
+    patterns = list(product((0, 1), repeat=5))
+    for one, two in ((2, 2), (2, 3), (1, 4)):
+        chances = Counter()
+        for a, b in product(patterns, repeat=2):
+            if (sum(a), sum(b)) == (one, two):
+                chances[sum(x and y for x, y in zip(a, b, strict=True))] += chance(a) * chance(b)
+        total = sum(chances.values())
+        expected = {count: float(value / total) for count, value in chances.items() if value}
+        assert overlap(one, two) == pytest.approx(expected)
+    assert largest_overlap(2, 3) == {2: 1.0}
 
 
-@pytest.mark.parametrize(("n_images", "n_anomalous"), [(100, 40), (20, 3), (37, 30)])
-def test_readings_and_variants_follow_the_size_of_the_test_set(n_images, n_anomalous):
-    base = standard_reading(n_images, n_anomalous)
-    if n_images == 100:
-        assert base == Reading()
-    for name, (reading, _) in standard_variants(base, working=0.9).items():
-        assert 0 < reading.n_anomalous < n_images, name
-        assert 0 < min(reading.public_sizes) <= max(reading.public_sizes) < n_images, name
-    found = explanations(Reported("m", "0.5", "0.4"), base)
-    assert (found["tp"] <= n_anomalous).all()
+def test_alike_flags_print_alike_values_under_one_order():
+    reading = Reading(20, 8, (10,))
+    same = [Reported("a", "0.50000", "0.40000"), Reported("b", "0.50000", "0.40000")]
+    apart = [Reported("a", "0.80000", "0.00000"), Reported("b", "0.00000", "0.80000")]
+    blind = information_table(20, 8, flag_window(reading, 0.25), Fraction(0))
+    for models, likelier in ((same, True), (apart, False)):
+        alone = likelihoods(models, reading, {"x": blind})["x"]
+        together = shared_order_likelihood(models, reading, overlap=largest_overlap, window=0.25)
+        assert alone > 0
+        assert (together > alone) == likelier
+
+
+def test_profile_figures_worked_by_hand():
+    profile = Profile([-0.5, 0.0, 0.5, 1.0], [1.0, 4.0, 0.02, 0.01])
+    assert profile.none == 4
+    mean, best = profile.factors(0.5)
+    assert 10**mean == pytest.approx(4 / 0.015)
+    assert 10**best == pytest.approx(200)
+    assert profile.decisive_from() == 0.5
+    assert profile.upper_bound(0.95) == 0.0
+    assert Profile([0.0, 1.0], [1.0, 0.5]).decisive_from() is None
+    assert log10_factor(1.0, 0.0) == float("inf")
+
+
+def test_the_profile_begins_at_no_information():
+    reading = standard_reading(20, 8)
+    models = [Reported("a", "0.5", "0.4"), Reported("b", "0.33", "0.5")]
+    causes = standard_causes(reading, working=0.9, window=0.25)
+    found = likelihoods(models, reading, causes)
+    profile = information_profile(models, reading, 0.25)
+    assert profile.none == found[NO_INFORMATION]
+    assert np.mean(profile.above(0.01)) == pytest.approx(found[SOME_INFORMATION])
+    for least in (0.1, 0.2, 0.3):
+        mean, best = profile.factors(least)
+        assert mean >= best
+
+
+def test_words_of_the_scale():
+    factors = (0, 0.3, 0.5, -1.2, np.log10(21), np.log10(52), 2, -9, float("inf"))
+    assert [strength(f).split()[0] for f in factors] == [
+        "barely", "barely", "substantial", "strong", "strong", "very", "decisive", "decisive",
+        "decisive",
+    ]  # fmt: skip
+    assert times(np.log10(21)) == "21.0 times"
+    assert times(-3) == "1,000 times"
+    assert times(42.2) == "10^42 times"
+    assert times(float("inf")) == "infinitely many times"
+    assert listed([1]) == "1" and listed([1, 2, 3], "or") == "1, 2 or 3"

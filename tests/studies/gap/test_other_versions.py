@@ -8,11 +8,10 @@ import pytest
 import yaml
 from small_data import write_mvtec
 
-from studies.gap import factors
-from studies.gap import interventions as iv
 from ad.dataset import scan, write_manifest
 from ad.files import read_json, write_json
-from studies.gap import other_versions
+from studies.gap import factors, other_versions
+from studies.gap import interventions as iv
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studies.gap import records as gap
 from ad.backbone import load_backbone
 from ad.dataset import of_split, scan, write_manifest
 from ad.features import PatchSettings, extract_features
 from ad.files import load_array, save_array, write_csv, write_json
 from ad.memory_bank import score_images
+from studies.gap import records as gap
 
 LAYERS = ["layer1", "layer2"]
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ad.reduction import LinearMap, patch_moments
 from sklearn.metrics import roc_auc_score
 
 from studies.reconpatch.dimensions import (
@@ -22,7 +23,6 @@ from studies.reconpatch.dimensions import (
     wins,
 )
 from studies.reconpatch.training import Settings
-from ad.reduction import LinearMap, patch_moments
 
 FAST = Settings(epochs=2, patches_per_image=16, batch_patches=32)
 

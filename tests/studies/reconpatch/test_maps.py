@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.spatial.distance import cdist
-from sklearn.decomposition import PCA
-
 from ad.reduction import (
     LinearMap,
     load_map,
@@ -16,6 +13,8 @@ from ad.reduction import (
     projection_map,
     save_map,
 )
+from scipy.spatial.distance import cdist
+from sklearn.decomposition import PCA
 
 
 def patches(n: int = 500, dim: int = 12) -> np.ndarray:

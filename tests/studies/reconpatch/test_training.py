@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ad.reduction import patch_moments, pca_map
 
 from ad.parallel import chunk_map
 from studies.reconpatch.training import (
@@ -18,7 +19,6 @@ from studies.reconpatch.training import (
     squared_distances,
     train,
 )
-from ad.reduction import patch_moments, pca_map
 
 SMALL = Settings(epochs=3, patches_per_image=16, batch_patches=32, learning_rate=1e-3)
 

@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from studies.search import trials as study
-from studies.backbones.cost import empty_model
 from ad.images import resize_and_crop
+from studies.backbones.cost import empty_model
+from studies.search import trials as study
 
 DEFAULT = study.Choice(224, "layer2+layer3", 3, 0.01, 5, False)
 SPACE = study.Space(

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from ad.threshold import fold_indices
 from scipy.stats import binom, genpareto, norm
 
-from ad.threshold import fold_indices
 from studies.thresholds.rules import (
     NestedScores,
     cluster_folds,

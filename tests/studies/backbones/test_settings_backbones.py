@@ -1,0 +1,39 @@
+"""What each setting of the study takes and refuses."""
+
+import pytest
+from settings_cases import cases, check_examples, check_invalid, check_missing, with_value
+
+from ad.validation import validate
+from studies.backbones.settings import Settings
+
+PARAMS = {"names": ["resnet18"], "weights": "folder", "cost_images": 8}
+VALID = {
+    "names": [["resnet18"], ["resnet18", "efficientnet_b1.ft_in1k"]],
+    "weights": ["folder", "hub"],
+    "cost_images": [1, 64, None],
+}
+
+INVALID = {
+    "names": [[], None, "resnet18", ["a", "a"], [""], ["a b"], ["../a"], ["a/b"], [18]],
+    "weights": ["", None, "random", "file", True],
+    "cost_images": [0, -1, 1.5, "64", True],
+}
+
+
+def test_every_setting_has_examples():
+    check_examples(Settings, PARAMS, VALID, INVALID)
+
+
+@pytest.mark.parametrize(("key", "value"), cases(VALID))
+def test_a_valid_value(key, value):
+    validate(with_value(PARAMS, key, value), Settings)
+
+
+@pytest.mark.parametrize(("key", "value"), cases(INVALID))
+def test_an_invalid_value(key, value, one_line):
+    check_invalid(Settings, PARAMS, key, value, one_line)
+
+
+@pytest.mark.parametrize("key", list(PARAMS))
+def test_a_missing_key(key, one_line):
+    check_missing(Settings, PARAMS, key, one_line)
