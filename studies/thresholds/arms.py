@@ -122,6 +122,9 @@ class Planted:
     planted, found, other : int
         Pairs that were planted, those of them that the finder found, and what else it took for
         pairs; all outer parts together.
+    twins, lower : int
+        Images with a twin, and how many of them have a lower held-out score where folds split
+        pairs than where they do not.
     split, grouped : list of NestedScores
         Shuffled folds, which split the pairs, and folds grouped by the finder's pairs.
     """
@@ -129,6 +132,8 @@ class Planted:
     planted: int
     found: int
     other: int
+    twins: int
+    lower: int
     split: list[NestedScores]
     grouped: list[NestedScores]
 
@@ -150,7 +155,7 @@ def measure_planted(
 
     The outer parts are those of `nested_scores`; no copy of their images is planted.
     """
-    planted = found = other = 0
+    counts = np.zeros(5, dtype=int)  # as `Planted` lists them
     measured: tuple[list[NestedScores], list[NestedScores]] = ([], [])
     splitter = KFold(outer_folds, shuffle=True, random_state=protocol.seed)
     with progress_bar(outer_folds, "planted duplicates", "outer part") as bar:
@@ -159,15 +164,19 @@ def measure_planted(
                 normals[rest], share=planting.share, noise=planting.noise, seed=protocol.seed
             )
             pairs = find_duplicates(image_embeddings(images), share=planting.nearer)
-            right = sum(int(source[a] == source[b]) for a, b, _ in pairs.pairs)
-            planted += len(source) - len(rest)
-            found, other = found + right, other + len(pairs.pairs) - right
             splits = (
                 fold_indices(len(images), folds, shuffle=True, seed=protocol.seed),
                 grouped_folds(pairs.groups, folds, seed=protocol.seed),
             )
-            for split, own in zip(splits, measured, strict=True):
+            held_out = np.empty((2, len(images)))
+            for split, own, scores in zip(splits, measured, held_out, strict=True):
                 result = cross_validate(images, [normals[outer]], split, protocol)
                 own.append(NestedScores(result.held_out, result.fold_scores))
+                scores[np.concatenate([held for _, held in split])] = np.concatenate(own[-1].inner)
+            right = sum(int(source[a] == source[b]) for a, b, _ in pairs.pairs)
+            twin = np.bincount(source)[source] > 1
+            lower = (held_out[0] < held_out[1]) & twin
+            n_planted, other = len(images) - len(rest), len(pairs.pairs) - right
+            counts += [n_planted, right, other, twin.sum(), lower.sum()]
             bar.update(1)
-    return Planted(planted, found, other, *measured)
+    return Planted(*counts.tolist(), *measured)

@@ -16,7 +16,7 @@ from ad.metrics import f1_score
 from ad.params import CrossValidation
 from ad.progress import progress_bar
 from ad.protocol import CrossValidated, Folds, Protocol, cross_validate, fold_indices
-from studies.thresholds.rules import threshold_of
+from studies.thresholds.rules import configured_rule, threshold_of
 
 Interval = tuple[float, float]
 DRAWS = 4000
@@ -68,21 +68,95 @@ def run_again(
 
 
 @dataclass(frozen=True)
+class Setter:
+    """A training image that the threshold hangs on.
+
+    Parameters
+    ----------
+    number, fold : int
+    score, next_score : float
+        Its held-out score, and the largest other one of its fold.
+    threshold : float
+        Without its score.
+    """
+
+    number: int
+    fold: int
+    score: float
+    next_score: float
+    threshold: float
+
+
+def setters(base: CrossValidated, folds: Folds, rule: str) -> list[Setter]:
+    """Leave each fold's largest held-out score out in turn; the one that moves most first."""
+    whole, found = threshold_of(rule, base.held_out), []
+    for fold, ((_, held_out), own) in enumerate(zip(folds, base.held_out, strict=True)):
+        place, rest = int(own.argmax()), list(base.held_out)
+        rest[fold] = np.delete(own, place)
+        if len(own) < 2:  # nothing would be left of the fold
+            continue
+        scores = float(own[place]), float(rest[fold].max())
+        found.append(Setter(int(held_out[place]), fold, *scores, threshold_of(rule, rest)))
+    return sorted(found, key=lambda each: -abs(each.threshold - whole))
+
+
+@dataclass(frozen=True)
 class Runs:
     """The pipeline's run, and the protocol run again.
 
     Parameters
     ----------
+    rule : str
+        The pipeline's, as `studies.thresholds.rules.threshold_of` takes it.
+    folds : Folds
     base : CrossValidated
+    hanging : int
+        The training image that the threshold hangs on.
+    without : CrossValidated
+        Run without it.
     seeds : list of CrossValidated
         Other seeds and folds.
     training : list of CrossValidated
         Other seeds and folds, and training images drawn again.
     """
 
+    rule: str
+    folds: Folds
     base: CrossValidated
+    hanging: int
+    without: CrossValidated
     seeds: list[CrossValidated]
     training: list[CrossValidated]
+
+
+def run_headline(
+    normals: np.ndarray,
+    test: np.ndarray,
+    protocol: Protocol,
+    cv: CrossValidation,
+    repeats: tuple[int, int],
+) -> Runs:
+    """Run the protocol as the pipeline does, without one image, and again.
+
+    Parameters
+    ----------
+    normals, test : arrays, shape (n_images, h, w, dim)
+    protocol : Protocol
+    cv : CrossValidation
+    repeats : (int, int)
+        With other seeds; on training images drawn again.
+    """
+    rule = configured_rule(cv.threshold)
+    folds = fold_indices(len(normals), cv.folds, shuffle=cv.shuffle, seed=protocol.seed)
+    base = cross_validate(normals, [test], folds, protocol)
+    hanging = setters(base, folds, rule)[0].number
+    fewer = [(kept[kept != hanging], held[held != hanging]) for kept, held in folds]
+    without = cross_validate(normals, [test], fewer, protocol)
+    seeds, training = (
+        run_again(normals, test, protocol, cv.folds, number, draw=draw)
+        for number, draw in zip(repeats, (False, True), strict=True)
+    )
+    return Runs(rule, folds, base, hanging, without, seeds, training)
 
 
 def f1_draws(labels: np.ndarray, flags: np.ndarray, *, seed: int) -> np.ndarray:
@@ -148,24 +222,31 @@ class Headline:
     high: float
 
 
+def fixed_f1(
+    labels: np.ndarray, run: CrossValidated, rule: str, aggregate: str, *, seed: int
+) -> tuple[float, Interval]:
+    """Return F1 of one run, and its interval over test images, the threshold held fixed."""
+    flags = flags_by([run], rule, aggregate)
+    return f1_score(labels, flags[0]), _interval(f1_draws(labels, flags, seed=seed))
+
+
 def headlines(
     labels: np.ndarray, runs: Runs, rules: Sequence[str], aggregate: str, *, seed: int
 ) -> list[Headline]:
-    """Give each rule's F1 and intervals; the first rule is the one that the others are laid by."""
+    """Give F1 and intervals of the pipeline's rule, then of others, each laid beside it."""
     found, reference = [], None
-    for rule in rules:
-        own, seeds, training = (
-            flags_by(part, rule, aggregate) for part in ([runs.base], runs.seeds, runs.training)
-        )
-        f1, draws = f1_score(labels, own[0]), f1_draws(labels, training, seed=seed)
+    for rule in dict.fromkeys([runs.rule, *rules]):
+        f1, fixed = fixed_f1(labels, runs.base, rule, aggregate, seed=seed)
+        seeds = flags_by([runs.base, *runs.seeds], rule, aggregate)
+        draws = f1_draws(labels, flags_by(runs.training, rule, aggregate), seed=seed)
         reference = (f1, draws) if reference is None else reference
         found.append(
             Headline(
                 rule,
                 threshold_of(rule, runs.base.held_out),
                 f1,
-                _interval(f1_draws(labels, own, seed=seed)),
-                _interval(f1_draws(labels, np.concatenate([own, seeds]), seed=seed)),
+                fixed,
+                _interval(f1_draws(labels, seeds, seed=seed)),
                 _interval(draws),
                 float(np.median(draws)),
                 f1 - reference[0],
@@ -173,53 +254,3 @@ def headlines(
             )
         )
     return found
-
-
-@dataclass(frozen=True)
-class Setter:
-    """A training image that the threshold hangs on.
-
-    Parameters
-    ----------
-    number, fold : int
-    score, next_score : float
-        Its held-out score, and the largest other one of its fold.
-    threshold : float
-        Without its score.
-    f1 : float or None
-        At that threshold; ``None`` without labels.
-    """
-
-    number: int
-    fold: int
-    score: float
-    next_score: float
-    threshold: float
-    f1: float | None
-
-
-def setters(
-    base: CrossValidated,
-    folds: Folds,
-    rule: str,
-    test_scores: np.ndarray,
-    labels: np.ndarray | None,
-) -> list[Setter]:
-    """Leave each fold's largest held-out score out in turn; the one that moves most first."""
-    whole, found = threshold_of(rule, base.held_out), []
-    for fold, ((_, held_out), own) in enumerate(zip(folds, base.held_out, strict=True)):
-        if len(own) < 2:
-            continue
-        place = int(own.argmax())
-        rest = list(base.held_out)
-        rest[fold] = np.delete(own, place)
-        threshold = threshold_of(rule, rest)
-        f1 = None if labels is None else f1_score(labels, test_scores > threshold)
-        scores = float(own[place]), float(rest[fold].max())
-        found.append(Setter(int(held_out[place]), fold, *scores, threshold, f1))
-    return sorted(found, key=lambda each: -abs(each.threshold - whole))
-
-
-def without_image(folds: Folds, number: int) -> Folds:
-    """Take an image out of every fold, training and held-out part."""
-    return [(kept[kept != number], held[held != number]) for kept, held in folds]

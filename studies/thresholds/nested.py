@@ -175,6 +175,14 @@ def fold_shift(nested: Sequence[NestedScores]) -> dict[str, float]:
     }
 
 
+CURVES = {
+    "maximum": "maximum over banks, mean of maxima (protocol)",
+    "mean": "mean over banks, mean of maxima",
+    "one bank": "one bank, mean of maxima",
+    "one bank, largest": "one bank, largest score of all",
+}
+
+
 def simulate_protocol(
     correlations: Sequence[float], *, n_normal: int, folds: int, seed: int, repeats: int = 2000
 ) -> list[dict[str, float]]:
@@ -186,8 +194,7 @@ def simulate_protocol(
     Returns
     -------
     list of dict
-        For each correlation: the false-alarm rates of the maximum and the mean over the banks and
-        of one bank, against the mean of maxima, and of one bank against the largest score.
+        For each correlation: the false-alarm rates, by the names of `CURVES`.
     """
     rows = []
     for correlation in correlations:
