@@ -20,6 +20,12 @@ def rate_interval(flagged: int, n: int, *, level: float = 0.95) -> tuple[float, 
     return low, high
 
 
+def rate_in_words(flagged: int, n: int) -> str:
+    """Write a rate with its interval."""
+    low, high = rate_interval(flagged, n)
+    return f"{flagged / n:.1%} (95 % interval {low:.1%} to {high:.1%})"
+
+
 def compare_flags(
     first: np.ndarray, second: np.ndarray, *, alternative: str = "two-sided"
 ) -> tuple[int, int, float]:

@@ -7,19 +7,12 @@ import numpy as np
 from ad.metrics import f1_score
 from ad.params import CrossValidation
 from ad.report import markdown_table
-from studies.shared.rates import rate_interval
+from studies.shared.rates import rate_in_words
 from studies.thresholds.headline import Headline, Runs, fixed_f1, setters
 from studies.thresholds.nested import NestedScores, fold_shift
 from studies.thresholds.rules import PROTOCOL, threshold_of
 
-LEVEL = 0.05
 HOLDS = "test images, training images, threshold, coresets, folds and seed"
-
-
-def rate_in_words(k: int, n: int) -> str:
-    """Write a rate with its interval."""
-    low, high = rate_interval(k, n)
-    return f"{k / n:.1%} (95 % interval {low:.1%} to {high:.1%})"
 
 
 def rules_in_words(table: Sequence[Mapping], nested: Sequence[NestedScores]) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from ad.report import markdown_table
-from studies.shared.rates import compare_flags
+from studies.shared.rates import compare_flags, rate_in_words
 from studies.thresholds.arms import GROUPED, Planted
-from studies.thresholds.findings import LEVEL, rate_in_words
 from studies.thresholds.folds import Duplicates, stratified_equals_kfold
+
+LEVEL = 0.05
 
 
 def duplicates_table(nearest: Duplicates, ids: Sequence[str], n_train: int) -> str:

@@ -92,10 +92,9 @@ def setters(base: CrossValidated, folds: Folds, rule: str) -> list[Setter]:
     whole, found = threshold_of(rule, base.held_out), []
     for fold, ((_, held_out), own) in enumerate(zip(folds, base.held_out, strict=True)):
         place, rest = int(own.argmax()), list(base.held_out)
-        rest[fold] = np.delete(own, place)
-        if len(own) < 2:  # nothing would be left of the fold
-            continue
-        scores = float(own[place]), float(rest[fold].max())
+        others = np.delete(own, place)
+        rest[fold : fold + 1] = [others] if len(others) else []  # or the fold goes with its image
+        scores = float(own[place]), float(others.max(initial=-np.inf))
         found.append(Setter(int(held_out[place]), fold, *scores, threshold_of(rule, rest)))
     return sorted(found, key=lambda each: -abs(each.threshold - whole))
 
@@ -151,6 +150,7 @@ def run_headline(
     base = cross_validate(normals, [test], folds, protocol)
     hanging = setters(base, folds, rule)[0].number
     fewer = [(kept[kept != hanging], held[held != hanging]) for kept, held in folds]
+    fewer = [(kept, held) for kept, held in fewer if len(held)]
     without = cross_validate(normals, [test], fewer, protocol)
     seeds, training = (
         run_again(normals, test, protocol, cv.folds, number, draw=draw)

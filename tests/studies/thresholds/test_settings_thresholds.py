@@ -6,19 +6,36 @@ from settings_cases import NAN, cases, check_examples, check_invalid, check_miss
 from ad.validation import validate
 from studies.thresholds.settings import Settings
 
-PARAMS = {"outer": 5, "rate": 0.05, "clusters": 4, "duplicate": 0.25}
+PARAMS = {
+    "outer": 5,
+    "rate": 0.05,
+    "seeds": 10,
+    "repeats": 40,
+    "clusters": 4,
+    "duplicate": 0.25,
+    "planted": 0.75,
+    "noise": 0.05,
+}
 VALID = {
     "outer": [2, 5],
     "rate": [0.01, 0.24],
+    "seeds": [1, 10],
+    "repeats": [2, 40],
     "clusters": [1, 4],
     "duplicate": [0.25, 1],
+    "planted": [0.01, 0.8],
+    "noise": [0, 0.1],
 }
 
 INVALID = {
     "outer": [1, None, 5.0],
     "rate": [0, 0.25, 1, "0.05", None, NAN],
+    "seeds": [0, None, 2.0],
+    "repeats": [1, None, 40.0],
     "clusters": [0, None, 4.0],
     "duplicate": [0, -1, "0.25", None],
+    "planted": [0, 0.81, None],
+    "noise": [-0.1, None, NAN],
 }
 
 
