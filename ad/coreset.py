@@ -1,251 +1,107 @@
-"""Exact greedy k-center selection (Roth et al., 2022, algorithm 1) below a matrix product's cost.
+"""Greedy k-center selection (Roth et al., 2022, algorithm 1) below a matrix product's cost.
 
-The textbook loop measures every point against every pick.  A point's distance to the selection only
-falls as the selection grows, so an old distance is an upper bound, and a point whose bound is small
-need not be measured again.  A round therefore
-
-1. takes the points with the largest bounds as candidates and measures them, in matrix products,
-   against the picks that their bounds do not know yet; one that falls below every bound outside
-   is left as it is;
-2. picks greedily among the candidates for as long as the best of them is at least as far as any
-   bound outside, which makes each pick the textbook's.
+`textbook_coreset` is the specification: it measures every point against every pick.  A point's
+distance to the picks only falls, so an old one is an upper bound, and a point whose bound is small
+need not be measured again.  `k_center_greedy` takes the points with the largest bounds, measures
+them while they may still be the farthest, and picks among them while the best comes before every
+bound outside.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
-import torch
 
 from ad.neighbors import exact_neighbors
 from ad.parallel import chunk_map
+from ad.products import Points, as_points, is_whole, shifted_squares
 from ad.progress import progress_bar
-
-ROWS = 2048  # points a thread reads or projects at a time
-
-
-def random_projection(dim: int, projection_dim: int, *, seed: int) -> np.ndarray:
-    """Draw a Gaussian Johnson-Lindenstrauss projection.
-
-    Returns
-    -------
-    array of float32, shape (dim, projection_dim)
-        Scaled so that squared distances are kept in expectation.
-    """
-    generator = np.random.default_rng(seed)
-    matrix = generator.standard_normal((dim, projection_dim), dtype=np.float32)
-    return matrix / np.float32(np.sqrt(projection_dim))
-
-
-def project(
-    features: np.ndarray, projection_dim: int | None, *, seed: int, threads: int | None = None
-) -> np.ndarray:
-    """Project features at random, in chunks; copy them as float32 where there is nothing to do.
-
-    Parameters
-    ----------
-    features : array of float, shape (n, dim)
-        May be float16 or memory-mapped.
-    projection_dim : int or None
-        ``None``, or a value of at least ``dim``, keeps the features as they are.
-
-    Returns
-    -------
-    array of float32, shape (n, min(dim, projection_dim))
-
-    Raises
-    ------
-    ValueError
-        When a feature is NaN or infinite; the message says where.
-    """
-    if features.ndim != 2:
-        raise ValueError(f"features have shape {features.shape}; expected (n_patches, dim)")
-    n, dim = features.shape
-    matrix = None
-    if projection_dim is not None and projection_dim < dim:
-        matrix = torch.from_numpy(random_projection(dim, projection_dim, seed=seed))
-    result = np.empty((n, dim if matrix is None else projection_dim), dtype=np.float32)
-
-    def one_chunk(start: int) -> None:
-        rows = slice(start, start + ROWS)
-        chunk = np.array(features[rows], dtype=np.float32)
-        if not np.isfinite(chunk).all():
-            row, column = np.argwhere(~np.isfinite(chunk))[0]
-            raise ValueError(
-                f"features[{start + row}, {column}] is {chunk[row, column]}; "
-                f"the coreset needs finite features"
-            )
-        result[rows] = chunk if matrix is None else (torch.from_numpy(chunk) @ matrix).numpy()
-
-    with chunk_map(threads) as run:
-        for _ in run(one_chunk, range(0, n, ROWS)):
-            pass
-    return result
-
+from ad.projection import project
 
 FEWEST_CANDIDATES = 8192
 CANDIDATE_SHARE = 0.1  # of all points, where that is more; fewer mean more rounds
 BLOCK = 256  # candidates whose distances among each other are held, and picks measured at a time
 TILE = 1024  # points that a thread measures at a time
-STAYING = 0.8  # where fewer of a tile's points stay candidates, the others are taken out of it
-# |x|^2 - 2 x.p + |p|^2 carries an error near 3e-7 |x|^2 in float32. While the largest squared
-# distance is at least the largest |x|^2 over this limit, the farthest is right to 1e-5.
-FLOAT32_LIMIT = 24.0
+NOTHING = -(2**32)  # a key that only picks do not exceed
 
 
-class _Distances:
-    """Upper bounds of each point's squared distance to the picks, lowered where asked.
+def textbook_coreset(features: np.ndarray, n_select: int, *, seed: int) -> np.ndarray:
+    """Select as `k_center_greedy` must: the farthest point each time, the lowest row at a tie.
 
-    Products are NumPy's: its BLAS is fast on every vendor's processors, PyTorch's on Intel's.
+    Slow: every pick is measured from every point, in int64 for whole numbers, float64 for floats.
     """
+    points = features.astype(np.int64 if is_whole(features, "features") else np.float64)
+    nearest = np.full(len(points), np.inf)
+    picks = [first_pick(len(points), seed)]
+    while len(picks) < n_select:
+        nearest = np.minimum(nearest, np.square(points - points[picks[-1]]).sum(axis=1))
+        nearest[picks[-1]] = -1  # before every distance, and stays so
+        picks.append(int(nearest.argmax()))
+    return np.array(picks)
 
-    def __init__(self, points: np.ndarray, n_select: int, run) -> None:
-        self.points = points
-        self._run = run
-        # Around a centre norms are smaller, and less cancels; a sample's mean is near enough.
-        sample = points[:: max(1, len(points) // 4096)]
-        self.centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.picks: list[int] = []
-        self.n_select = n_select
-        self._measure_norms(np.float32)
-        self.smallest_sure = float(self.norms.max()) / FLOAT32_LIMIT
 
-    def _measure_norms(self, dtype: type) -> None:
-        """Take squared norms |x|^2 in float64, and [x, 1], the left factor of |p|^2 - 2 x.p."""
-        n, dim = self.points.shape
-        self.norms = np.empty(n)
-        self.left = np.empty((n, dim + 1), dtype=dtype)
-        self.right = np.empty((self.n_select, dim + 1), dtype=dtype)
-        self.bounds = np.full(n, np.inf)
-        self.known = np.zeros(n, dtype=np.int64)  # so many first picks are in a point's bound
+def first_pick(n: int, seed: int) -> int:
+    """Draw the first centre of n points."""
+    return int(np.random.default_rng([seed, 1]).integers(n))
 
-        def one_chunk(start: int) -> None:
-            rows = slice(start, start + ROWS)
-            centred = self.points[rows].astype(np.float64) - self.centre
-            self.norms[rows] = np.square(centred).sum(axis=1)
-            self.left[rows, :-1], self.left[rows, -1] = centred, 1
 
-        for _ in self._run(one_chunk, range(0, n, ROWS)):
-            pass
+def _keys(bounds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Order points in int64: the larger bound first, then the lower row, by the larger key."""
+    # The bits of an int32, or of a float32 that is not negative, are in its order.
+    return (bounds.view(np.int32).astype(np.int64) << 32) - rows
 
-    def right_factor(self, rows: np.ndarray) -> np.ndarray:
-        """Return [-2 p, |p|^2], a row a point."""
-        factor = -2 * self.left[rows]
-        factor[:, -1] = self.norms[rows]
-        return factor
 
-    def add(self, rows: np.ndarray) -> np.ndarray:
-        """Append picks; return their right factors."""
-        factors = self.right[len(self.picks) : len(self.picks) + len(rows)]
-        factors[:] = self.right_factor(rows)
-        self.picks.extend(rows.tolist())
-        return factors
+def _largest(keys: np.ndarray, size: int) -> tuple[np.ndarray, int]:
+    """Return the places of the largest keys, in order, and the largest key of the others."""
+    if size >= len(keys):
+        return np.arange(len(keys)), NOTHING
+    places = np.argpartition(keys, len(keys) - size - 1)[len(keys) - size - 1 :]
+    return np.sort(places[1:]), max(NOTHING, int(keys[places[0]]))
 
-    def candidates(self) -> tuple[np.ndarray, float]:
-        """Return the rows of the largest bounds, in order, and the largest bound of the others."""
-        self.bounds[self.picks] = -1.0  # behind every point that is not picked
-        n = len(self.bounds)
-        wanted = max(FEWEST_CANDIDATES, int(CANDIDATE_SHARE * n))
-        if wanted >= n:
-            return np.arange(n), 0.0
-        order = np.argpartition(self.bounds, n - wanted - 1)
-        return np.sort(order[n - wanted :]), float(self.bounds[order[n - wanted - 1]])
 
-    def refresh(self, rows: np.ndarray, least: float) -> np.ndarray:
-        """Lower the bounds of ``rows`` by all picks; return those that are still at ``least``."""
-        stale = rows[self.known[rows] < len(self.picks)]
-        stale = stale[np.argsort(self.known[stale], kind="stable")]  # alike ones share a product
-        tiles = (stale[start : start + TILE] for start in range(0, len(stale), TILE))
-        for _ in self._run(lambda tile: self._refresh_tile(tile, least), tiles):
-            pass
-        return rows[self.bounds[rows] >= least]
+def _nearest(points: Points, picks: Points) -> np.ndarray:
+    """Return each point's squared distance to the nearest of some picks."""
+    return shifted_squares(points, picks).amin(dim=1).add_(points.norms).clamp_(min=0).numpy()
 
-    def _refresh_tile(self, rows: np.ndarray, least: float) -> None:
-        first, n_picks = int(self.known[rows[0]]), len(self.picks)
-        parts = -(-(n_picks - first) // BLOCK)
-        ends = np.linspace(first, n_picks, parts + 1).astype(int)[1:]
-        left = self.left[rows]
-        for end in ends:
-            found = _nearest(left, self.right[first:end]) + self.norms[rows]
-            first = end
-            bounds = np.minimum(self.bounds[rows], found.clip(min=0))
+
+class _Greedy:
+    """The picks so far, and an upper bound of each point's squared distance to them."""
+
+    def __init__(self, points: Points, first: int, run) -> None:
+        self.points, self.run, self.picks = points, run, [first]
+        dtype = points.norms.numpy().dtype
+        self.bounds = np.full(len(points), np.inf if dtype.kind == "f" else 2**31 - 1, dtype)
+        self.bounds[first] = -1  # before every distance, and stays so
+        self.known = np.zeros(len(points), np.int32)  # so many first picks are in a point's bound
+        self.lower(np.arange(len(points)), NOTHING)
+
+    def lower(self, rows: np.ndarray, least: int) -> np.ndarray:
+        """Lower the bounds of rows by all picks; return the rows whose keys stay above least."""
+        rows = rows[np.argsort(self.known[rows], kind="stable")]  # alike ones share a product
+        tiles = (rows[start : start + TILE] for start in range(0, len(rows), TILE))
+        return np.concatenate(list(self.run(lambda tile: self._lower_tile(tile, least), tiles)))
+
+    def _lower_tile(self, rows: np.ndarray, least: int) -> np.ndarray:
+        rows = rows[_keys(self.bounds[rows], rows) > least]
+        points, stop = self.points[rows], len(self.picks)
+        for at in range(self.known[rows].min(initial=stop), stop, BLOCK):
+            end = min(at + BLOCK, stop)
+            found = _nearest(points, self.points[np.array(self.picks[at:end])])
+            bounds = np.minimum(self.bounds[rows], found)
             self.bounds[rows], self.known[rows] = bounds, end
-            staying = bounds >= least
-            if np.count_nonzero(staying) < STAYING * len(rows):
-                rows, left = rows[staying], left[staying]
-            if not len(rows):
+            staying = np.flatnonzero(_keys(bounds, rows) > least)
+            rows, points = rows[staying], points[staying]
+        return rows
+
+    def pick_among(self, rows: np.ndarray, least: int, most: int) -> None:
+        """Pick greedily among a few rows, whose bounds are exact, while keys are above least."""
+        points, bounds = self.points[rows], self.bounds[rows]
+        between = shifted_squares(points, points).add_(points.norms[:, None]).clamp_(min=0).numpy()
+        for _ in range(most):
+            farthest = bounds.argmax()  # the first of equal ones: the lowest row
+            if _keys(bounds[farthest], rows[farthest]) <= least:
                 break
-
-    def restart_in_float64(self) -> None:
-        """Forget the bounds and measure in float64; done at most once a selection."""
-        picks, self.picks = np.array(self.picks), []
-        self._measure_norms(np.float64)
-        self.smallest_sure = 0.0
-        self.add(picks)
-
-
-def _nearest(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the smallest |p|^2 - 2 x.p over the picks, for each point."""
-    # PyTorch's minimum: NumPy's is slower along rows.
-    return torch.from_numpy(left @ right.T).amin(dim=1).numpy()
-
-
-def _pick_in_rounds(
-    distances: _Distances, rows: np.ndarray, least: float, run
-) -> Iterator[np.ndarray]:
-    """Pick among candidates while the farthest is at least ``least`` away; yield new picks.
-
-    The candidates' bounds must be exact; they are kept so.
-    """
-    left, norms, bounds = distances.left[rows], distances.norms[rows], distances.bounds[rows]
-    right = distances.right_factor(rows)
-    tiles = [slice(start, start + TILE) for start in range(0, len(rows), TILE)]
-    while len(distances.picks) < distances.n_select and bounds.max() >= least:
-        if len(rows) > BLOCK:
-            order = np.argpartition(bounds, len(rows) - BLOCK - 1)
-            block = np.sort(order[len(rows) - BLOCK :])  # ties go to the lower row
-            block_least = max(least, float(bounds[order[len(rows) - BLOCK - 1]]))
-        else:
-            block, block_least = np.arange(len(rows)), least
-        between = left[block] @ right[block].T + norms[block, None].astype(left.dtype)
-        most = distances.n_select - len(distances.picks)
-        chosen = block[_pick_among(bounds[block], between, block_least, most)]
-        factors = distances.add(rows[chosen])
-
-        def one_tile(tile: slice, factors: np.ndarray = factors) -> None:
-            found = (_nearest(left[tile], factors) + norms[tile]).clip(min=0)
-            np.minimum(bounds[tile], found, out=bounds[tile])
-
-        for _ in run(one_tile, tiles):
-            pass
-        bounds[chosen] = -1.0
-        yield rows[chosen]
-    distances.bounds[rows], distances.known[rows] = bounds, len(distances.picks)
-
-
-def _pick_among(bounds: np.ndarray, between: np.ndarray, least: float, most: int) -> list[int]:
-    """Pick greedily among candidates while the farthest of them is at least ``least`` away.
-
-    Parameters
-    ----------
-    bounds : array, shape (n_candidates,)
-        Squared distances to the selection, exact; changed in place.
-    between : array, shape (n_candidates, n_candidates)
-        Squared distances among the candidates.
-    least : float
-        Squared distance that a pick must have: the largest bound of a point that is no candidate,
-        and what the arithmetic resolves.
-    most : int
-        Largest number of picks.
-    """
-    picks: list[int] = []
-    while len(picks) < most:
-        farthest = int(bounds.argmax())
-        if bounds[farthest] < least:
-            break
-        picks.append(farthest)
-        np.minimum(bounds, between[farthest], out=bounds)
-        bounds[farthest] = -1.0
-    return picks
+            self.picks.append(int(rows[farthest]))
+            np.minimum(bounds, between[farthest], out=bounds)
+            bounds[farthest] = -1
+        self.bounds[rows] = bounds
 
 
 def k_center_greedy(
@@ -254,28 +110,25 @@ def k_center_greedy(
     *,
     seed: int,
     projection_dim: int | None = None,
-    threads: int | None = None,
     progress: bool = True,
 ) -> np.ndarray:
     """Select ``n_select`` features so that each next one is the farthest from those before it.
 
-    The selection is the textbook loop's up to floating-point ties, and nested: its first m indices
-    are the selection of m.  It does not depend on the number of threads.  Beside the features it
-    holds two float32 copies of them (after projection; three in float64 where float32 cannot tell
-    distances apart), the picks twice, and less than 150 MB.
+    The selection is nested: its first m indices are the selection of m.  From whole numbers it is
+    `textbook_coreset`'s on any machine and any number of threads, from floats up to rounding.
+    Beside the features it holds their projection (or a copy, if mapped or not float32), 40 bytes a
+    point, and less than 100 MB.
 
     Parameters
     ----------
-    features : array of float, shape (n_patches, dim)
-        May be float16 or memory-mapped; it is read once.
+    features : array of uint8 (0..127), int8 (-127..127) or float, shape (n_patches, dim)
+        May be memory-mapped; it is read once.
     n_select : int
         Size of the coreset, 1 to n_patches.
     seed : int
         Seed of the first centre, which is the first of the result, and of the projection.
     projection_dim : int, optional
-        Select in a Gaussian random projection to this dimension; by default in the full space.
-    threads : int, optional
-        Number of threads; by default PyTorch's current number.
+        Select in a random projection to this dimension; by default in the full space.
     progress : bool
         Show a progress bar.
 
@@ -287,35 +140,28 @@ def k_center_greedy(
     Raises
     ------
     ValueError
-        When ``n_select`` is out of range, or a feature is NaN or infinite.
-
-    References
-    ----------
-    Roth et al., *Towards Total Recall in Industrial Anomaly Detection*, CVPR 2022, algorithm 1.
+        When ``n_select`` is out of range, or as `ad.products.as_points`.
     """
     n = len(features)
     if not 1 <= n_select <= n:
         raise ValueError(f"n_select={n_select} must be 1 to n_patches={n}")
-    points = project(features, projection_dim, seed=seed, threads=threads)
-    first = int(np.random.default_rng([seed, 1]).integers(n))
+    if projection_dim is not None:
+        features = project(features, projection_dim, seed=seed)
+    points = as_points(features, "features")
     with (
-        chunk_map(threads) as run,
+        chunk_map() as run,
         progress_bar(n_select, "coreset", "pick", show=progress) as bar,
     ):
-        distances = _Distances(points, n_select, run)
-        distances.add(np.array([first]))
-        bar.update(1)
-        while len(distances.picks) < n_select:
-            rows, outside = distances.candidates()
-            if distances.bounds[rows].max() < distances.smallest_sure:
-                distances.restart_in_float64()
-                continue
-            least = max(outside, distances.smallest_sure)
-            rows = distances.refresh(rows, least)
-            if len(rows):
-                for picks in _pick_in_rounds(distances, rows, least, run):
-                    bar.update(len(picks))
-    return np.array(distances.picks, dtype=np.int64)
+        greedy = _Greedy(points, first_pick(n, seed), run)
+        while (left := n_select - len(greedy.picks)) > 0:
+            keys = _keys(greedy.bounds, np.arange(n))
+            rows, outside = _largest(keys, max(FEWEST_CANDIDATES, int(CANDIDATE_SHARE * n)))
+            while left and len(rows := greedy.lower(rows, outside)):
+                block, edge = _largest(_keys(greedy.bounds[rows], rows), BLOCK)
+                greedy.pick_among(np.sort(rows[block]), max(outside, edge), left)
+                left = n_select - len(greedy.picks)
+                bar.update(len(greedy.picks) - bar.n)
+    return np.array(greedy.picks)
 
 
 def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -324,7 +170,7 @@ def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.n
     Parameters
     ----------
     points : array, shape (n, dim)
-    selected : array, shape (n_select, dim)
+    selected : array like it, shape (n_select, dim)
         In greedy order.
 
     Returns
@@ -333,11 +179,6 @@ def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.n
         Sizes of the selection, and the largest and the median distance to its nearest.
     """
     steps = np.unique(np.geomspace(1, len(selected), 8).astype(int))
-    distances = [
-        np.sqrt(exact_neighbors(points, selected[:step], 1).squared_distances) for step in steps
-    ]
-    return (
-        steps,
-        np.array([d.max() for d in distances]),
-        np.array([np.median(d) for d in distances]),
-    )
+    squared = np.stack([exact_neighbors(points, selected[:n], 1).squared_distances for n in steps])
+    distances = np.sqrt(squared[:, :, 0])
+    return steps, distances.max(axis=1), np.median(distances, axis=1)

@@ -20,6 +20,7 @@ from ad.progress import progress_bar
 
 GIGABYTE = 1e9
 PROCESS_BYTES = 0.7e9  # Python, PyTorch and timm, measured after their import on Linux
+LARGE = 256  # side of an image, pixels; memory for a larger one is estimated at this one first
 CPU_CHUNK = 4  # images a thread takes at a time: more gains no speed on a CPU and costs memory
 
 
@@ -103,8 +104,8 @@ class ExtractionPlan:
     fixed_bytes: int
 
 
-def _largest_layer(backbone: Backbone, size: int) -> tuple[list[Tensor], int]:
-    """Return one image's maps, and the most bytes that a layer's inputs and output take."""
+def _measure(backbone: Backbone, patch: Patch, size: int) -> tuple[tuple[int, int], int, int]:
+    """Send one image of zeros through the network; return grid, feature dimension and bytes."""
     largest = 0
 
     def weigh(_module: nn.Module, inputs: tuple, output: object) -> None:
@@ -118,7 +119,14 @@ def _largest_layer(backbone: Backbone, size: int) -> tuple[list[Tensor], int]:
         maps = backbone(torch.zeros(1, 3, size, size))
     for handle in handles:
         handle.remove()
-    return maps, largest
+    grid = (maps[0].shape[2], maps[0].shape[3])
+    channels = [m.shape[1] for m in maps]
+    dim = feature_dim(patch, channels)
+    unfolded = sum(m.numel() * patch.size**2 for m in maps)
+    pooled = grid[0] * grid[1] * (sum(patch.pretrain_dim or c for c in channels) + dim)
+    # Factor 3: a residual block keeps its input beside a layer's input and output, with the
+    # workspace of a library's layers.
+    return grid, dim, 3 * largest + 4 * (2 * unfolded + 2 * pooled)
 
 
 def plan_extraction(
@@ -129,34 +137,33 @@ def plan_extraction(
     Parameters
     ----------
     size : int
-        Side of the network's input, pixels.
+        Side of the network's input, pixels.  What decoding takes is held against the same limit by
+        the check of the inputs.
 
     Raises
     ------
     MemoryError
         When not even one image a thread fits ``runtime.memory_gb``; the message says what would.
     """
-    maps, largest = _largest_layer(backbone, size)
-    grid = (maps[0].shape[2], maps[0].shape[3])
-    channels = [m.shape[1] for m in maps]
-    dim = feature_dim(patch, channels)
-    unfolded = sum(m.numel() * patch.size**2 for m in maps)
-    pooled = grid[0] * grid[1] * (sum(patch.pretrain_dim or c for c in channels) + dim)
-    # Factor 3: a residual block keeps its input beside a layer's input and output, with the
-    # workspace of a library's layers.
-    bytes_per_image = 3 * largest + 4 * (2 * unfolded + 2 * pooled)
-    held = (*backbone.model.parameters(), *backbone.model.buffers())
-    fixed = int(PROCESS_BYTES + 2 * sum(t.numel() * t.element_size() for t in held))
     on_cpu = resolve_device(runtime.device) == "cpu"
     workers = torch.get_num_threads() if on_cpu else 1
-    fitting = int((runtime.memory_gb * GIGABYTE - fixed) / (bytes_per_image * workers))
-    if fitting < 1:
-        needed = (fixed + bytes_per_image * workers) / GIGABYTE
-        raise MemoryError(
-            f"runtime.memory_gb={runtime.memory_gb} is too small: {workers} thread(s) at image "
-            f"size {size} need {needed:.2f}; raise it, or lower runtime.threads or image.size"
-        )
-    chunk = min(fitting, batch_size, CPU_CHUNK if on_cpu else batch_size)
+    held = (*backbone.model.parameters(), *backbone.model.buffers())
+    fixed = int(PROCESS_BYTES + 2 * sum(t.numel() * t.element_size() for t in held))
+
+    def fit(bytes_per_image: float) -> int:
+        fitting = int((runtime.memory_gb * GIGABYTE - fixed) / (bytes_per_image * workers))
+        if fitting < 1:
+            needed = (fixed + bytes_per_image * workers) / GIGABYTE
+            raise MemoryError(
+                f"runtime.memory_gb={runtime.memory_gb} is too small: {workers} thread(s) at image "
+                f"size {size} need {needed:.2f}; raise it, or lower runtime.threads or image.size"
+            )
+        return fitting
+
+    if size > LARGE:  # refused before a pass that may take minutes, and more memory than that
+        fit(_measure(backbone, patch, LARGE)[2] * (size / LARGE) ** 2)
+    grid, dim, bytes_per_image = _measure(backbone, patch, size)
+    chunk = min(fit(bytes_per_image), batch_size, CPU_CHUNK if on_cpu else batch_size)
     return ExtractionPlan(grid, dim, chunk, bytes_per_image, fixed)
 
 

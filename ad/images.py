@@ -1,11 +1,13 @@
 """Decode one image by a stated rule and turn it into the network's input."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ad import params
 
@@ -17,19 +19,51 @@ SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 
 
-def _open(path: Path) -> Image.Image:
-    """Open and decode the whole file, so that damage shows here."""
+# Pillow's warnings name no file, and none of them means that pixels are wrong: what cannot be
+# decoded is an error, and too many pixels are counted below.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
+REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open a file without decoding it; say in one line what is wrong with it."""
     try:
         with Image.open(path) as image:
-            image.load()
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            yield image
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path}: the image is missing; restore it or remove its row"
         ) from None
+    except PermissionError:
+        raise PermissionError(f"{path}: you may not read it; change its permissions") from None
     except (*UNREADABLE, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{path}: cannot be decoded as an image ({error}); replace the file or remove it"
+            f"{path}: cannot be decoded as an image ({reason}); replace the file or remove it"
         ) from None
+
+
+def reduction(image: Image.Image) -> int:
+    """Return the factor by which a JPEG's sides are reduced in decoding."""
+    pixels = image.width * image.height
+    if image.format not in ("JPEG", "MPO") or pixels <= REDUCED_ABOVE:
+        return 1
+    return next(
+        factor for factor in (2, 4, 8) if factor == 8 or pixels <= factor**2 * REDUCED_ABOVE
+    )
+
+
+def _open(path: Path) -> Image.Image:
+    """Open and decode the whole file, so that damage shows here."""
+    with opened(path) as image:
+        factor = reduction(image)
+        if factor > 1:
+            image.draft(None, (image.width // factor, image.height // factor))
+        image.load()
     return image
 
 
@@ -39,22 +73,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
     16-bit grey is divided by 257 (65535 to 255); of 16-bit colour the high byte is kept, as Pillow
     decodes it; grey is repeated over the channels; a palette is looked up; an alpha channel is
     dropped, the colours below it kept; CMYK is converted by its plain formula; the orientation
-    that a camera noted is applied; of several pages the first is taken.
+    that a camera noted is applied; of several pages the first is taken.  A JPEG of more than
+    16 million pixels is decoded at a half, a quarter or an eighth of its sides.
 
     Raises
     ------
     ValueError
         When the values have no stated range: floating point, or integers beyond 16 bits.
     """
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)  # it copies an upright image too
     if image.mode in SIXTEEN_BIT:
-        grey = np.asarray(image).astype(np.float64)
-        if grey.min() < 0 or grey.max() > 65535:
+        grey = np.asarray(image).astype(np.int32)
+        low, high = grey.min(), grey.max()
+        if low < 0 or high > 65535:
             raise ValueError(
-                f"values {grey.min():.0f} to {grey.max():.0f} are beyond 16 bits (0 to 65535); "
+                f"values {low} to {high} are beyond 16 bits (0 to 65535); "
                 f"save the image as 8 or 16 bit"
             )
-        image = Image.fromarray(np.rint(grey / 257.0).astype(np.uint8))
+        grey += 128  # so that the division rounds to the nearest: 257 is odd, there are no ties
+        grey //= 257
+        image = Image.fromarray(grey.astype(np.uint8))
     elif image.mode == "F":
         raise ValueError(
             "mode F (floating point) has no stated range; save the image as 8 or 16 bit"
@@ -80,10 +119,10 @@ def read_rgb(path: str | Path) -> Image.Image:
         raise ValueError(f"{path}: {error}") from None
 
 
-def image_mode(path: str | Path) -> str:
-    """Return Pillow's name of a file's pixel format (``RGB``, ``L``, ...), from its header."""
-    with Image.open(path) as image:
-        return image.mode
+def resized(width: int, height: int, resize: int) -> tuple[int, int]:
+    # Multiplied first: (224 / 55) * 55 is below 224 in floating point.
+    longer = int(resize * max(width, height) / min(width, height))
+    return (resize, longer) if width <= height else (longer, resize)
 
 
 def resize_and_crop(
@@ -109,11 +148,7 @@ def resize_and_crop(
     """
     if resize is None:
         return image.resize((size, size), resample)
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    # Multiplied first: (224 / 55) * 55 is below 224 in floating point.
-    resized = int(resize * long / short)
-    wide, high = (resize, resized) if width <= height else (resized, resize)
+    wide, high = resized(*image.size, resize)
     left, top = round((wide - size) / 2.0), round((high - size) / 2.0)
     return image.resize((wide, high), resample).crop((left, top, left + size, top + size))
 

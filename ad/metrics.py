@@ -4,12 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import label as connected_components
-from sklearn.metrics import (
-    average_precision_score,
-    precision_recall_curve,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 
 @dataclass(frozen=True)
@@ -60,16 +55,6 @@ def both_classes(labels: np.ndarray) -> bool:
 def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the area under the ROC curve over images."""
     return float(roc_auc_score(labels, scores))
-
-
-def roc(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return false-positive and true-positive rates over falling thresholds."""
-    return roc_curve(labels, scores)[:2]
-
-
-def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Return the average precision over images."""
-    return float(average_precision_score(labels, scores))
 
 
 def oracle_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:

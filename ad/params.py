@@ -56,9 +56,12 @@ _Channels = Annotated[
 
 
 class Data(Section):
-    """Where the images are."""
+    """Where the images are, and a second set that nothing was chosen on."""
 
     path: Text
+    locked: Annotated[
+        Annotated[str, Field(pattern=r"\S")] | None, Allowed("null (none) or a non-empty text")
+    ] = None
 
 
 class Image(Section):
@@ -75,10 +78,10 @@ class Image(Section):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Image":
-        if self.resize is not None and not self.size <= self.resize <= 8192:
+        if self.resize is not None and self.resize < self.size:
             raise ValueError(
-                f"image.resize={self.resize} does not fit the crop image.size={self.size}; "
-                f"it must be null or at least {self.size}, and at most 8192"
+                f"image.resize={self.resize} is smaller than the crop image.size={self.size}; "
+                f"it must be null or at least {self.size}"
             )
         return self
 

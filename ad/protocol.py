@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import KFold
 
-from ad.coreset import k_center_greedy, project
+from ad.coreset import k_center_greedy
 from ad.memory_bank import ImageScores, score_images
 from ad.params import Coreset, Score, parse_threshold_rule
+from ad.projection import project
 
 IMAGES = 16  # scored at a time, so that features may stay on disk
-PATCHES = 32768  # projected at a time; whole chunks of `ad.coreset.project`
+PATCHES = 32768  # projected at a time; whole chunks of `ad.projection.project`
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 

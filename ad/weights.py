@@ -4,7 +4,6 @@ Nothing falls back from one source to another.
 """
 
 import importlib.metadata
-import pickle
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -59,12 +57,11 @@ def empty_model(name: str) -> nn.Module:
         return timm.create_model(name, pretrained=False)
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a ``.safetensors`` or ``.pth`` file; nothing in it is executed.
 
     A training checkpoint's wrapping (``state_dict``, ``model``, a ``module.`` prefix) is removed.
     """
-    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"backbone.weights: {path} does not exist; put the file there, "
@@ -75,19 +72,36 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition(". ")[0].splitlines()[0]
+    except Exception as error:  # a damaged pickle or archive may end in any exception
+        reason = " ".join(str(error).partition(". ")[0].split()) or type(error).__name__
         raise ValueError(
-            f"backbone.weights: {path} is no readable weights file ({reason})"
+            f"backbone.weights: {path} is no readable weights file ({reason[:200]}); fetch it again"
         ) from None
     for wrapping in ("state_dict", "model"):
-        if isinstance(state.get(wrapping), dict):
+        if isinstance(state, dict) and isinstance(state.get(wrapping), dict):
             state = state[wrapping]
-    return {
-        key.removeprefix("module."): value
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    items = list(state.items()) if isinstance(state, dict) else []
+    tensors = [(k, v) for k, v in items if isinstance(k, str) and isinstance(v, Tensor)]
+    named = {key.removeprefix("module."): value for key, value in tensors}
+    if not named:
+        raise ValueError(
+            f"backbone.weights: {path} holds no tensors by name (it is a {type(state).__name__}); "
+            f"save a network's state_dict()"
+        )
+    return named
+
+
+def _fault(values: Tensor, own: Tensor) -> str | None:
+    """Say what keeps values of the right shape from being weights, if anything."""
+    if values.layout != torch.strided or values.is_meta:
+        return "sparse, or without values"
+    if own.is_floating_point() and not values.is_floating_point():
+        return f"of {str(values.dtype).removeprefix('torch.')}"
+    if not values.float().isfinite().all():
+        return "not finite"
+    if values.ndim > 1 and not values.any():
+        return "all zero"
+    return None
 
 
 def _listed(keys: Sequence[str]) -> str:
@@ -100,7 +114,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str], s
     Raises
     ------
     ValueError
-        When a needed key is missing or of another shape; the message lists them.
+        When a needed key is missing, of another shape, or holds no weights; the message lists them.
     """
     own = model.state_dict()
     missing = [key for key in needed if key not in state]
@@ -118,6 +132,12 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str], s
         raise ValueError(
             f"backbone.weights: {source} has {len(differing)} of {len(needed)} needed keys in "
             f"another shape: {_listed(differing)}; is it another architecture's file?"
+        )
+    faults = [f"{key} is {fault}" for key in needed if (fault := _fault(state[key], own[key]))]
+    if faults:
+        raise ValueError(
+            f"backbone.weights: {source} has {len(faults)} of {len(needed)} needed keys without "
+            f"usable weights: {_listed(faults)}; fetch or export the file again"
         )
     # Half-precision files are widened; the network runs in float32.
     model.load_state_dict({key: state[key].to(own[key].dtype) for key in needed}, strict=False)

@@ -2,13 +2,13 @@
 
 Usage: python -m benchmarks.case million THREADS
        python -m benchmarks.case public THREADS
-       python -m benchmarks.case study THREADS TIMES RATIO
+       python -m benchmarks.case study THREADS [--times N] [--ratio SHARE]
 
-``study`` takes the embedded images TIMES times over, and a coreset of RATIO.
+``study`` takes the embedded images N times over, and a coreset of SHARE.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,25 +17,16 @@ import numpy as np
 import torch
 
 from ad.backbone import load_backbone
-from ad.coreset import k_center_greedy, project
-from ad.dataset import of_split, scan
-from ad.features import PatchSettings, extract_features
+from ad.coreset import k_center_greedy
 from ad.memory_bank import score_images
-from benchmarks.parts import DATA, SEED, WEIGHTS
-from benchmarks.peers import public_protocol
+from ad.params import Score
+from ad.projection import project
+from benchmarks.parts import DEFAULT, SEED, K, extract, images
+from benchmarks.peers import FOLDS, TEAM, public_protocol
+from studies.shared.peak_memory import peak_resident_bytes
 
 
-def peak_gb() -> float | None:
-    """Return this process's largest resident memory; None where the system does not tell."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    # Not getrusage: after vfork its peak begins with the parent's.
-    line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / 1e9
-
-
-def million(threads: int) -> dict:
+def million() -> dict:
     """Select 10,000 of 1,000,000 x 128 points that lie near 24 dimensions, as patches do."""
     generator = np.random.default_rng(SEED)
     points = np.empty((1_000_000, 128), dtype=np.float32)
@@ -45,30 +36,20 @@ def million(threads: int) -> dict:
         noise = generator.standard_normal((50_000, 128), dtype=np.float32)
         points[start : start + 50_000] = inside @ directions + np.float32(0.3) * noise
     start = time.perf_counter()
-    k_center_greedy(points, 10_000, seed=SEED, threads=threads, progress=False)
-    return {"selection": time.perf_counter() - start}
+    k_center_greedy(points, 10_000, seed=SEED, progress=False)
+    return {"selection": time.perf_counter() - start, "picks": 10_000}
 
 
-def public(threads: int) -> dict:
+def public() -> dict:
     """Run the team's protocol as written with the public implementation."""
-    records = scan(DATA)
-    train, test = (
-        [DATA / record.path for record in of_split(records, split)] for split in ("train", "test")
-    )
-    network = load_backbone("wide_resnet101_2", weights="random", layers=["layer3"], seed=SEED)
-    return public_protocol(
-        network, train, test, folds=5, ratio=0.1, projection_dim=128, threads=threads
-    )
+    train, test = images()
+    network = load_backbone(TEAM, seed=SEED)
+    return public_protocol(network, train, test, folds=FOLDS, ratio=0.1, projection_dim=128)
 
 
-def study(threads: int, times: int, ratio: float) -> dict:
-    """Extract, select and score ``times`` the embedded images, the default settings otherwise."""
-    records = scan(DATA)
-    train, test = (
-        [DATA / record.path for record in of_split(records, split)] * times
-        for split in ("train", "test")
-    )
-    network = load_backbone("resnet10t", weights=WEIGHTS, layers=["layer2", "layer3"], seed=SEED)
+def study(times: int, ratio: float) -> dict:
+    """Extract, select and score ``times`` the embedded images, the default network's."""
+    train, test = (part * times for part in images())
     seconds, clock = {}, time.perf_counter()
 
     def done(part: str) -> None:
@@ -76,60 +57,37 @@ def study(threads: int, times: int, ratio: float) -> dict:
         seconds[part], clock = time.perf_counter() - clock, time.perf_counter()
 
     with tempfile.TemporaryDirectory(dir="build") as folder:
-        output = Path(folder) / "features.npy"
-        extract_features(
-            network,
-            train + test,
-            output,
-            PatchSettings(3, None, None),
-            image_size=224,
-            image_resize=None,
-            batch_size=32,
-            memory_gb=3.0,
-            threads=threads,
-        )
+        features = extract(train + test, Path(folder) / "features.npy", DEFAULT, None)
         done("extraction")
-        features = np.load(output, mmap_mode="r")
         patches = features[: len(train)].reshape(-1, features.shape[-1])
-        points = project(patches, 128, seed=SEED)
         # Repeated images are moved a little: exact copies would make the selection easier.
         generator = np.random.default_rng(SEED)
+        points = project(patches, None, seed=SEED).astype(np.float32)
         points += 0.01 * points.std() * generator.standard_normal(points.shape, dtype=np.float32)
-        picks = k_center_greedy(
-            points, round(ratio * len(points)), seed=SEED, threads=threads, progress=False
-        )
+        picks = k_center_greedy(points, round(ratio * len(points)), seed=SEED, progress=False)
         done("coreset")
-        score_images(
-            features[len(train) :],
-            patches[np.sort(picks)],
-            num_neighbors=5,
-            squared=True,
-            reweight=False,
-            threads=threads,
-        )
+        score_images(features[len(train) :], patches[np.sort(picks)], Score(num_neighbors=K))
         done("scores")
-    return {
-        **seconds,
-        "images": len(train) + len(test),
-        "patches": len(points),
-        "picks": len(picks),
-    }
+        del features, patches  # Windows cannot delete what is mapped
+    count = {"images": len(train) + len(test), "patches": len(points), "picks": len(picks)}
+    return {**seconds, **count, "ratio": ratio}
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the case named and print its figures as JSON."""
-    name, threads = arguments[0], int(arguments[1])
-    torch.set_num_threads(threads)
-    if name == "million":
-        result = million(threads)
-    elif name == "public":
-        result = public(threads)
-    elif name == "study":
-        result = study(threads, int(arguments[2]), float(arguments[3]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=["million", "public", "study"])
+    parser.add_argument("threads", type=int)
+    parser.add_argument("--times", type=int, default=1, help="the images, so many times over")
+    parser.add_argument("--ratio", type=float, default=0.01, help="of the coreset")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    if given.name == "study":
+        result = study(given.times, given.ratio)
     else:
-        raise SystemExit(__doc__)
-    print(json.dumps({**result, "peak_gb": peak_gb()}))
+        result = {"million": million, "public": public}[given.name]()
+    print(json.dumps({**result, "peak_gb": peak_resident_bytes() / 1e9}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,7 +1,10 @@
-"""The core's parts beside their alternatives: coreset and neighbours, in one process."""
+"""The core's parts beside their alternatives: coreset and neighbours, in one process.
+
+Everything runs on as many threads as PyTorch is set to.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +12,22 @@ import torch
 
 from ad import coreset as coreset_module
 from ad.backbone import load_backbone
-from ad.coreset import k_center_greedy, project
-from ad.dataset import of_split, scan
-from ad.features import PatchSettings, extract_features
+from ad.coreset import k_center_greedy
+from ad.dataset import of_split
+from ad.features import extract_features
 from ad.neighbors import exact_neighbors, faiss_neighbors, recall
-from benchmarks.peers import faiss_flat, textbook_coreset
+from ad.params import BackboneSettings, Image, Patch, Runtime
+from ad.projection import project
+from benchmarks.peers import faiss_flat, public_coreset
+from tools.scan import scan
 
-DATA, WEIGHTS = Path("data"), "weights/embedded_resnet10t.safetensors"
+DATA = Path("data")
 K, RATIO, SEED = 5, 0.1, 0
+DEFAULT = BackboneSettings(
+    name="tf_efficientnet_lite0", weights="package", layers=["blocks.2", "blocks.4"]
+)
+# One layer pooled to the team's 1024 dimensions: the size of their coreset with real features.
+WIDE = DEFAULT.model_copy(update={"layers": ["blocks.4"]})
 
 
 def best_of(function: Callable[[], object], repeats: int) -> float:
@@ -29,67 +40,72 @@ def best_of(function: Callable[[], object], repeats: int) -> float:
     return min(seconds)
 
 
-def features(
-    output: Path, layers: list[str], dim: int | None, threads: int
+def images() -> tuple[list[Path], list[Path]]:
+    """List the embedded images for training and for the test."""
+    records = scan(DATA)
+    return tuple([DATA / r.path for r in of_split(records, split)] for split in ("train", "test"))
+
+
+def extract(
+    paths: Sequence[Path], output: Path, network: BackboneSettings, dim: int | None
+) -> np.ndarray:
+    """Extract features as the pipeline does, layers pooled to ``dim``; map them."""
+    backbone = load_backbone(network, seed=SEED)
+    patch = Patch(size=3, pretrain_dim=dim, target_dim=dim)
+    extract_features(
+        backbone, paths, output, patch, backbone.input_rule(Image(size=224)), Runtime()
+    )
+    return np.load(output, mmap_mode="r")
+
+
+def patches(
+    output: Path, network: BackboneSettings, dim: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Extract the embedded images' patches; training and test patches, each (n, dim)."""
-    records = scan(DATA)
-    train, test = of_split(records, "train"), of_split(records, "test")
-    backbone = load_backbone("resnet10t", weights=WEIGHTS, layers=layers, seed=SEED)
-    extract_features(
-        backbone,
-        [DATA / record.path for record in train + test],
-        output,
-        PatchSettings(3, dim, dim),
-        image_size=224,
-        image_resize=None,
-        batch_size=32,
-        memory_gb=3.0,
-        threads=threads,
-    )
-    whole = np.load(output)
+    train, test = images()
+    whole = np.array(extract(train + test, output, network, dim))
     border = len(train)
     return tuple(part.reshape(-1, whole.shape[-1]) for part in (whole[:border], whole[border:]))
 
 
 def product(left: np.ndarray, right: np.ndarray) -> float:
-    """Time the bare product left @ right.T, by the faster of NumPy and PyTorch."""
+    """Time the bare float32 product left @ right.T, by the faster of NumPy and PyTorch."""
+    left, right = left.astype(np.float32), right.astype(np.float32)
     a, b = torch.from_numpy(left), torch.from_numpy(right)
     out = np.empty((len(left), len(right)), dtype=np.float32)
     by_torch = best_of(lambda: torch.mm(a, b.T, out=torch.from_numpy(out)), 3)
     return min(by_torch, best_of(lambda: np.matmul(left, right.T, out=out), 3))
 
 
-def coreset(patches: np.ndarray, threads: int) -> dict:
-    """Time the selection of 10% in 128 projected dimensions beside the textbook loop."""
-    n_select = round(RATIO * len(patches))
-    points = project(patches, 128, seed=SEED)
-    picks = k_center_greedy(points, n_select, seed=SEED, threads=threads, progress=False)
+def coreset(features: np.ndarray) -> dict:
+    """Time the selection of 10% in 128 projected dimensions beside the public loop."""
+    n_select = round(RATIO * len(features))
+    points = project(features, 128, seed=SEED)
+    wide = points.astype(np.float32)
+    picks = k_center_greedy(points, n_select, seed=SEED, progress=False)
     return {
         "shape": list(points.shape),
         "n_select": n_select,
-        "ours": best_of(
-            lambda: k_center_greedy(points, n_select, seed=SEED, threads=threads, progress=False), 3
-        ),
-        "textbook": best_of(lambda: textbook_coreset(points, n_select, seed=SEED), 1),
+        "ours": best_of(lambda: k_center_greedy(points, n_select, seed=SEED, progress=False), 3),
+        "textbook": best_of(lambda: public_coreset(wide, n_select, seed=SEED), 1),
         "product": product(points, points[picks]),
-        "measured": measured_share(points, n_select, threads),
-        "pruning": [pruning(points, picks, at) for at in (400, 1600, n_select - 200)],
+        "measured": measured_share(points, n_select),
+        "pruning": [pruning(wide, picks, at) for at in (400, 1600, n_select - 200)],
     }
 
 
-def measured_share(points: np.ndarray, n_select: int, threads: int) -> float:
+def measured_share(points: np.ndarray, n_select: int) -> float:
     """Return the share of all pairs of a point and a pick whose distance is measured at all."""
     counts = []
     nearest = coreset_module._nearest
 
-    def counting(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def counting(left, right) -> np.ndarray:
         counts.append(len(left) * len(right))
         return nearest(left, right)
 
     coreset_module._nearest = counting
     try:
-        k_center_greedy(points, n_select, seed=SEED, threads=threads, progress=False)
+        k_center_greedy(points, n_select, seed=SEED, progress=False)
     finally:
         coreset_module._nearest = nearest
     return sum(counts) / (len(points) * n_select)
@@ -119,45 +135,35 @@ def pruning(points: np.ndarray, picks: np.ndarray, at: int) -> dict:
     }
 
 
-def anomalib_shape(patches: np.ndarray, projection_dim: int, threads: int) -> dict:
+def anomalib_shape(features: np.ndarray, dim: int) -> dict:
     """Time ours in the dimension that anomalib projects to, the projection included."""
-    n_select = int(RATIO * len(patches))
-    points = project(patches, projection_dim, seed=SEED)
+    n_select, how = int(RATIO * len(features)), {"seed": SEED, "progress": False}
+    points = project(features, dim, seed=SEED)
     return {
         "shape": list(points.shape),
         "n_select": n_select,
-        "ours": best_of(
-            lambda: k_center_greedy(
-                patches,
-                n_select,
-                seed=SEED,
-                projection_dim=projection_dim,
-                threads=threads,
-                progress=False,
-            ),
-            3,
-        ),
+        "ours": best_of(lambda: k_center_greedy(features, n_select, projection_dim=dim, **how), 3),
         "product": product(points, points[:n_select]),
     }
 
 
-def scoring(train: np.ndarray, test: np.ndarray, ratio: float, threads: int) -> dict:
+def scoring(train: np.ndarray, test: np.ndarray, ratio: float) -> dict:
     """Time exact neighbours beside FAISS's indices and the bare product."""
-    picks = k_center_greedy(
-        train, round(ratio * len(train)), seed=SEED, projection_dim=128, progress=False
-    )
+    n_select = round(ratio * len(train))
+    picks = k_center_greedy(train, n_select, seed=SEED, projection_dim=128, progress=False)
     bank = train[picks]
-    exact = exact_neighbors(test, bank, K, threads=threads)
+    exact = exact_neighbors(test, bank, K)
     start = time.perf_counter()
-    hnsw = faiss_neighbors(test, bank, K, index="faiss_hnsw", threads=threads)
+    hnsw = faiss_neighbors(test, bank, K, index="faiss_hnsw")
     hnsw_seconds = time.perf_counter() - start
+    wide = test.astype(np.float32), bank.astype(np.float32)
     return {
         "queries": len(test),
         "bank": len(bank),
         "dim": bank.shape[1],
-        "ours": best_of(lambda: exact_neighbors(test, bank, K, threads=threads), 3),
-        "faiss_flat": best_of(lambda: faiss_flat(test, bank, K, threads), 3),
-        "product": product(test, bank),
+        "ours": best_of(lambda: exact_neighbors(test, bank, K), 3),
+        "faiss_flat": best_of(lambda: faiss_flat(*wide, K), 3),
+        "product": product(*wide),
         "faiss_hnsw": hnsw_seconds,
         "hnsw_recall": recall(hnsw, exact),
     }

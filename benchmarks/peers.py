@@ -1,13 +1,14 @@
 """The alternatives that are measured beside ours, restated from their public descriptions.
 
-``textbook_coreset`` follows the sampling loop of amazon-science/patchcore-inspection
+``public_coreset`` follows the sampling loop of amazon-science/patchcore-inspection
 (``ApproximateGreedyCoresetSampler``): one pass over all features a pick.  ``public_protocol`` is
 the student team's protocol as one writes it with that implementation: every fold extracts its
 images again, patches are unfolded and pooled, and FAISS searches the bank.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import faiss
@@ -18,10 +19,17 @@ from torch import Tensor
 
 from ad.backbone import Backbone
 from ad.images import network_input
-from ad.threshold import aggregate_folds, fold_indices
+from ad.params import BackboneSettings, Image
+from ad.protocol import aggregate_folds, final_threshold, fold_indices
+
+# The student team's network; the weights do not change the cost.
+TEAM = BackboneSettings(name="wide_resnet101_2", weights="random", layers=["layer3"])
+FOLDS, DIM = 5, 1024
 
 
-def textbook_coreset(points: np.ndarray, n_select: int, *, seed: int, n_starts: int = 10):
+def public_coreset(
+    points: np.ndarray, n_select: int, *, seed: int, n_starts: int = 10
+) -> np.ndarray:
     """Select greedily, one pass over all points a pick; starts from the mean of a few points."""
     features = torch.from_numpy(points)
     norms = features.square().sum(dim=1)
@@ -40,21 +48,26 @@ def textbook_coreset(points: np.ndarray, n_select: int, *, seed: int, n_starts: 
     return np.array(picks)
 
 
-def faiss_flat(queries: np.ndarray, bank: np.ndarray, k: int, threads: int):
-    """Search FAISS's exact flat index, as the wheel ships it."""
-    faiss.omp_set_num_threads(threads)
+def faiss_flat(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Search FAISS's exact flat index, as the wheel ships it; squared distances and rows."""
+    faiss.omp_set_num_threads(torch.get_num_threads())
     index = faiss.IndexFlatL2(bank.shape[1])
     index.add(bank)
     return index.search(queries, k)
 
 
-def unfolded_patches(backbone: Backbone, paths: Sequence[Path], *, batch: int, dim: int):
-    """Extract patches as the public implementation does: unfold, then pool twice to ``dim``."""
-    result = []
+def unfolded_patches(
+    backbone: Backbone, paths: Sequence[Path], *, size: int, batch: int, dim: int
+) -> np.ndarray:
+    """Extract patches as the public implementation does: unfold, then pool twice to ``dim``.
+
+    Returns
+    -------
+    array of float32, shape (n_images * h * w, dim)
+    """
+    rule, result = backbone.input_rule(Image(size=size)), []
     for start in range(0, len(paths), batch):
-        images = [
-            network_input(path, size=224, resize=None) for path in paths[start : start + batch]
-        ]
+        images = [network_input(path, rule) for path in paths[start : start + batch]]
         with torch.inference_mode():
             (maps,) = backbone(torch.from_numpy(np.stack(images)))
             n, channels, height, width = maps.shape
@@ -73,33 +86,34 @@ def public_protocol(
     folds: int,
     ratio: float,
     projection_dim: int,
-    threads: int,
+    size: int = 224,
 ) -> dict[str, float]:
     """Run the protocol fold by fold and give the seconds of each part."""
     seconds = {"extraction": 0.0, "coreset": 0.0, "scores": 0.0}
 
-    def timed(part: str, since: float) -> float:
-        now = time.perf_counter()
-        seconds[part] += now - since
-        return now
+    @contextmanager
+    def timed(part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[part] += time.perf_counter() - start
 
-    thresholds, scores = [], []
-    for inside, held_out in fold_indices(len(train), folds, shuffle=False, seed=0):
-        clock = time.perf_counter()
-        images = [[train[i] for i in inside], [train[i] for i in held_out], list(test)]
-        patches = [unfolded_patches(backbone, paths, batch=32, dim=1024) for paths in images]
-        clock = timed("extraction", clock)
-        projection = np.random.default_rng(0).standard_normal((1024, projection_dim))
-        reduced = patches[0] @ projection.astype(np.float32)
-        picks = textbook_coreset(reduced, round(ratio * len(reduced)), seed=0)
-        clock = timed("coreset", clock)
-        bank = np.ascontiguousarray(patches[0][picks])
-        both = [
-            faiss_flat(part, bank, 5, threads)[0].mean(axis=1).reshape(len(paths), -1).max(axis=1)
-            for part, paths in zip(patches[1:], images[1:], strict=True)
-        ]
-        thresholds.append(both[0].max())
+    held_out, scores = [], []
+    for inside, outside in fold_indices(len(train), folds, shuffle=False, seed=0):
+        images = [[train[i] for i in inside], [train[i] for i in outside], list(test)]
+        with timed("extraction"):
+            how = {"size": size, "batch": 32, "dim": DIM}
+            patches = [unfolded_patches(backbone, paths, **how) for paths in images]
+        with timed("coreset"):
+            projection = np.random.default_rng(0).standard_normal((DIM, projection_dim))
+            reduced = patches[0] @ projection.astype(np.float32)
+            picks = public_coreset(reduced, round(ratio * len(reduced)), seed=0)
+        with timed("scores"):
+            bank = np.ascontiguousarray(patches[0][picks])
+            both = [
+                faiss_flat(part, bank, 5)[0].mean(axis=1).reshape(len(paths), -1).max(axis=1)
+                for part, paths in zip(patches[1:], images[1:], strict=True)
+            ]
+        held_out.append(both[0])
         scores.append(both[1])
-        timed("scores", clock)
-    flagged = aggregate_folds(np.array(scores), "max") > np.mean(thresholds)
+    flagged = aggregate_folds(np.array(scores)) > final_threshold(held_out)
     return {**seconds, "whole": sum(seconds.values()), "n_flagged": int(flagged.sum())}

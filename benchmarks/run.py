@@ -1,16 +1,17 @@
 """Measure everything side by side in one run; write results, a page, and the README's table.
 
-Usage: python -m benchmarks.run
+Usage: python -m benchmarks.run [--threads N]
+       python -m benchmarks.run --page           of the results that are there
 
 Takes about 20 minutes on two cores that nothing else uses. The results are ratios of times taken in
 one run on one machine; ``benchmarks/results.json`` says on which. anomalib comes from the package
 index into build/bench/peers; without the index its rows stay empty.
 """
 
+import argparse
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -21,20 +22,24 @@ import numpy as np
 import torch
 import yaml
 
-from ad.determinism import available_cores, fingerprint
+from ad.determinism import available_cores
 from ad.files import read_json, write_json, write_text
 from benchmarks import parts
+from benchmarks.compare import readme_table
+from benchmarks.peers import DIM, TEAM
+from pages.environment import fingerprint
+from studies.shared.peak_memory import peak_of_children_bytes
 from tools.build_report import study_page
 from tools.verify import clone
 
 RESULTS, WORK, README = Path("benchmarks/results.json"), Path("build/bench"), Path("README.md")
 ANOMALIB = "anomalib==2.7.0"
-NOTEBOOK = "30_benchmarks"
+NOTEBOOK = Path("benchmarks/30_benchmarks.ipynb")
 # The student team's configuration; the weights do not change the cost.
-TEAM = {
-    "backbone": {"name": "wide_resnet101_2", "weights": "random", "layers": ["layer3"]},
-    "patch": {"pretrain_dim": 1024, "target_dim": 1024},
-    "coreset": {"ratio": 0.1},
+TEAM_PARAMS = {
+    "backbone": {"name": TEAM.name, "weights": TEAM.weights, "layers": TEAM.layers},
+    "patch": {"pretrain_dim": DIM, "target_dim": DIM},
+    "coreset": {"ratio": 0.1, "projection_dim": 128},
 }
 
 
@@ -66,7 +71,7 @@ def anomalib(patches: np.ndarray, threads: int) -> dict | None:
     python = peers_python()
     if python is None:
         return None
-    np.save(WORK / "patches.npy", patches)
+    np.save(WORK / "patches.npy", patches.astype(np.float32))
     script = Path("benchmarks/anomalib_peer.py").absolute()
     command = [python, script, "patches.npy", str(parts.RATIO), str(threads)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -76,9 +81,9 @@ def anomalib(patches: np.ndarray, threads: int) -> dict | None:
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-def case(*arguments: str) -> dict:
+def case(*arguments: object) -> dict:
     """Run one case in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.case", *arguments]
+    command = [sys.executable, "-m", "benchmarks.case", *map(str, arguments)]
     finished = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
     return json.loads(finished.stdout.splitlines()[-1])
 
@@ -88,7 +93,7 @@ def team_study() -> dict:
     folder = WORK / "study"
     clone(folder)
     params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-    for section, values in TEAM.items():
+    for section, values in TEAM_PARAMS.items():
         params[section] |= values
     write_text(folder / "params.yaml", yaml.safe_dump(params))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -101,73 +106,10 @@ def team_study() -> dict:
     )
     return {
         "whole": time.perf_counter() - start,
-        # Of the largest process; the cases before this one are smaller or counted in their own.
-        "peak_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6,
+        # The cases before this one are smaller or counted in their own.
+        "peak_gb": peak_of_children_bytes() / 1e9,
         "n_flagged": read_json(folder / "metrics/evaluate.json")["n_flagged"],
     }
-
-
-def table(results: dict) -> str:
-    """Make the README's table of ratios."""
-    core, score, whole = results["coreset"], results["scoring"][0], results["whole"]
-    million, cores = results["million"], results["environment"]["threads"]
-
-    def times(other: float, own: float) -> str:
-        ratio = other / own
-        return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
-
-    rows = [
-        (
-            f"coreset, {core['n_select']:,} of {core['shape'][0]:,} x {core['shape'][1]}",
-            "the loop of patchcore-inspection, restated",
-            core["textbook"],
-            core["ours"],
-        ),
-        ("", "one bare matrix product", core["product"], core["ours"]),
-    ]
-    peer = results["anomalib"]
-    if peer:
-        own = results["anomalib_shape"]
-        rows.append(
-            (
-                f"coreset, {own['n_select']:,} of {own['shape'][0]:,} x {own['shape'][1]}",
-                f"anomalib {peer['version']}",
-                peer["seconds"],
-                own["ours"],
-            )
-        )
-    rows += [
-        (
-            f"5 neighbours, {score['queries']:,} x {score['bank']:,} x {score['dim']}",
-            "FAISS IndexFlatL2",
-            score["faiss_flat"],
-            score["ours"],
-        ),
-        ("", "one bare matrix product", score["product"], score["ours"]),
-        (
-            "the team's whole experiment, notebooks included",
-            "the protocol with the public implementation",
-            whole["public"]["whole"],
-            whole["ours"]["whole"],
-        ),
-    ]
-    lines = [
-        "| what | beside | its time | ours | ratio |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {what} | {beside} | {other:.2f} s | {own:.2f} s | {times(other, own)} |"
-        for what, beside, other, own in rows
-    ]
-    return (
-        "\n".join(lines)
-        + f"\n\nThe ratio is its time over ours: below 1, ours is slower. One run on {cores} cores "
-        f"of {results['environment']['cpu']}; the embedded images. "
-        f"Selecting {million['picks']:,} of 1,000,000 x 128 features took "
-        f"{million['selection']:.0f} s and {million['peak_gb']:.1f} GB; the whole experiment's "
-        f"largest process {whole['ours']['peak_gb']:.1f} GB. Ours, FAISS and the products are "
-        f"the best of three runs; the loop, anomalib and the whole experiments ran once."
-    )
 
 
 def into_readme(text: str) -> None:
@@ -179,54 +121,65 @@ def into_readme(text: str) -> None:
     write_text(README, re.sub(marks, lambda m: f"{m[1]}{text}{m[2]}", readme, flags=re.DOTALL))
 
 
-def main() -> None:
-    """Measure, step by step; the results file is written at the end, whole or not at all."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    threads = available_cores()
+def page() -> None:
+    """Write the page of what was measured, and the README's table."""
+    into_readme(readme_table(read_json(RESULTS)))
+    output = Path(f"reports/studies/{NOTEBOOK.stem}.ipynb")
+    subprocess.run([sys.executable, "-m", "tools.run_notebook", NOTEBOOK, output], check=True)
+    study_page(output)
+
+
+def step(name: str) -> None:
+    """Say what begins."""
+    print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+
+
+def measure(threads: int) -> dict:
+    """Measure everything, step by step."""
     torch.set_num_threads(threads)
-    environment = fingerprint(images=parts.DATA, threads=threads, device="cpu") | {
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load = {"load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
+    results: dict = {
+        "environment": fingerprint(images=parts.DATA, threads=threads, device="cpu") | load
     }
-    results: dict = {"environment": environment}
-
-    def step(name: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
-
+    results["default"] = parts.DEFAULT.model_dump()
     step("the team's experiment, ours")
     ours = team_study()
     step("the team's experiment with the public implementation")
-    results["whole"] = {"ours": ours, "public": case("public", str(threads))}
+    results["whole"] = {"ours": ours, "public": case("public", threads)}
     step("features")
-    train, test = parts.features(WORK / "wide.npy", ["layer3"], 1024, threads)
+    train, test = parts.patches(WORK / "wide.npy", parts.WIDE, 1024)
     step("coreset")
-    results["coreset"] = parts.coreset(train, threads)
+    results["coreset"] = parts.coreset(train)
     step("coreset, anomalib")
     peer = results["anomalib"] = anomalib(train, threads)
-    dim = peer["projection_dim"] if peer else 262
-    results["anomalib_shape"] = parts.anomalib_shape(train, dim, threads)
+    results["anomalib_shape"] = parts.anomalib_shape(train, peer["projection_dim"] if peer else 262)
     step("neighbours")
-    results["scoring"] = [parts.scoring(train, test, 0.1, threads)]
+    results["scoring"] = [parts.scoring(train, test, 0.1)]
     del train, test
-    train, test = parts.features(WORK / "default.npy", ["layer2", "layer3"], None, threads)
-    results["scoring"] += [parts.scoring(train, test, ratio, threads) for ratio in (0.01, 0.1)]
+    train, test = parts.patches(WORK / "default.npy", parts.DEFAULT, None)
+    results["scoring"] += [parts.scoring(train, test, ratio) for ratio in (0.01, 0.1)]
     del train, test
     step("a million features")
-    results["million"] = case("million", str(threads)) | {"picks": 10_000}
+    results["million"] = case("million", threads)
     step("growth")
     results["growth"] = {
-        "images": [case("study", str(threads), str(n), "0.01") for n in (1, 2, 4, 8)],
-        "ratio": [
-            case("study", str(threads), "1", str(ratio)) | {"ratio": ratio}
-            for ratio in (0.01, 0.05, 0.1, 0.25)
-        ],
+        "images": [case("study", threads, "--times", n) for n in (1, 2, 4, 8)],
+        "ratio": [case("study", threads, "--ratio", ratio) for ratio in (0.01, 0.05, 0.1, 0.25)],
     }
-    write_json(RESULTS, results)
-    into_readme(table(results))
-    output = Path(f"reports/studies/{NOTEBOOK}.ipynb")
-    notebook = f"notebooks/{NOTEBOOK}.ipynb"
-    subprocess.run([sys.executable, "-m", "tools.run_notebook", notebook, output], check=True)
-    study_page(output)
-    step(f"done: {RESULTS}, {output.with_suffix('.html')}, README.md")
+    return results
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, then write; the results file is written at the end, whole or not at all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--page", action="store_true", help="write the page and the table alone")
+    parser.add_argument("--threads", type=int, default=available_cores())
+    given = parser.parse_args(arguments)
+    WORK.mkdir(parents=True, exist_ok=True)
+    if not given.page:
+        write_json(RESULTS, measure(given.threads))
+    page()
+    step(f"done: {RESULTS}, reports/studies/{NOTEBOOK.stem}.html, {README}")
 
 
 if __name__ == "__main__":

@@ -132,6 +132,52 @@ def test_damaged_file_is_one_line(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+def rows(count: int) -> torch.Tensor:
+    """Give a tensor of so many values."""
+    return torch.arange(float(count))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [rows(3), [rows(3)], None, {}, {1: rows(3)}, {("a", 1): rows(3)}, {"a": 1}, 5],
+    ids=lambda content: type(content).__name__,
+)
+def test_a_file_of_something_else_is_one_line(tmp_path, content, one_line):
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(ValueError) as caught:
+        load("resnet10t", weights=tmp_path / "odd.pth")
+    one_line(caught, "odd.pth holds no tensors by name", type(content).__name__, "state_dict()")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04", b"PK\x03\x04", b"\x80\x02}q\x00."])
+def test_a_file_of_any_bytes_is_one_line(tmp_path, content, one_line):
+    (tmp_path / "odd.pth").write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        load("resnet10t", weights=tmp_path / "odd.pth")
+    one_line(caught, "backbone.weights: ", "odd.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: w.fill_(float("nan")), "not finite"),
+        (lambda w: w.index_fill(0, torch.tensor([0]), float("inf")), "not finite"),
+        (lambda w: torch.zeros_like(w), "all zero"),
+        (lambda w: w.int(), "of int32"),
+        (lambda w: w.to(torch.complex64), "of complex64"),
+        (lambda w: w.to_sparse(), "sparse, or without values"),
+        (lambda w: w.to("meta"), "sparse, or without values"),
+    ],
+)
+def test_values_that_are_no_weights_are_an_error(donor, tmp_path, change, words, one_line):
+    state = {key: value.clone() for key, value in donor.state_dict().items()}
+    state["layer1.0.conv1.weight"] = change(state["layer1.0.conv1.weight"])
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(ValueError) as caught:
+        load("resnet10t", weights=tmp_path / "odd.pth")
+    one_line(caught, "1 of ", f"layer1.0.conv1.weight is {words}", "again")
+
+
 def test_missing_file_says_where(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors does not exist"):
         load("resnet10t", weights=tmp_path / "nowhere.safetensors")

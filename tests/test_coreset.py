@@ -1,12 +1,98 @@
-"""The selection is greedy k-center, checked pick by pick in float64."""
+"""The selection is the textbook's: pick by pick from whole numbers, up to rounding from floats."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
-from ad import coreset
-from ad.coreset import k_center_greedy, project, random_projection
+from ad import coreset, products
+from ad.coreset import first_pick, k_center_greedy, textbook_coreset
+from ad.projection import project, random_projection
+
+
+def greedy_in_python(features: np.ndarray, n_select: int, first: int) -> list[int]:
+    """Select in Python's integers; of the farthest points the lowest row."""
+    points = [tuple(row) for row in features.tolist()]
+    picks, nearest = [first], {row: None for row in range(len(points)) if row != first}
+    while len(picks) < n_select:
+        for row, before in nearest.items():
+            squared = sum((a - b) ** 2 for a, b in zip(points[row], points[picks[-1]], strict=True))
+            nearest[row] = squared if before is None else min(before, squared)
+        picks.append(min(nearest, key=lambda row: (-nearest[row], row)))
+        del nearest[picks[-1]]
+    return picks
+
+
+def whole_cases() -> dict[str, np.ndarray]:
+    """Draw whole numbers that are spread, few (many ties), equal, and as far apart as can be."""
+    generator = np.random.default_rng(0)
+
+    def draw(least: int, most: int, n: int, dim: int) -> np.ndarray:
+        values = generator.integers(least, most + 1, (n, dim))
+        return values.astype(np.uint8 if least >= 0 else np.int8)
+
+    return {
+        "spread": draw(0, 127, 500, 5),
+        "signed": draw(-127, 127, 400, 3),
+        "few values": draw(0, 1, 500, 6),
+        "few signed values": draw(-1, 1, 400, 4),
+        "one dimension": draw(0, 127, 400, 1),
+        "duplicates": draw(0, 127, 90, 4).repeat(4, axis=0)[generator.permutation(360)],
+        "zeros": np.zeros((60, 4), dtype=np.uint8),
+        "wide": draw(0, 127, 150, 1100),
+        "extremes": np.where(draw(0, 1, 300, 40) > 0, 127, -127).astype(np.int8),
+    }
+
+
+SIZES = {"as they are": {}, "small": {"FEWEST_CANDIDATES": 16, "BLOCK": 8, "TILE": 24}}
+
+
+@pytest.mark.parametrize("name", whole_cases())
+@pytest.mark.parametrize("sizes", SIZES)
+def test_whole_numbers_give_the_textbook_s_picks(name, sizes, monkeypatch):
+    """Small sizes: few points are candidates, bounds go stale, tiles shrink, rounds end early."""
+    for constant, value in SIZES[sizes].items():
+        monkeypatch.setattr(coreset, constant, value)
+        monkeypatch.setattr(coreset, "CANDIDATE_SHARE", 0.0)
+    points = whole_cases()[name]
+    for threads, seed in ((1, 0), (3, 1)):
+        torch.set_num_threads(threads)
+        picks = k_center_greedy(points, len(points), seed=seed, progress=False)
+        expected = textbook_coreset(points, len(points), seed=seed)
+        np.testing.assert_array_equal(picks, expected)
+
+
+@pytest.mark.parametrize("name", whole_cases())
+def test_the_textbook_is_the_loop_in_python_s_integers(name):
+    points = whole_cases()[name][:60]
+    expected = greedy_in_python(points, 40, first_pick(len(points), 5))
+    assert textbook_coreset(points, 40, seed=5).tolist() == expected
+
+
+def test_the_engine_does_not_matter(monkeypatch):
+    points = whole_cases()["spread"]
+    before = k_center_greedy(points, 300, seed=1, projection_dim=3, progress=False)
+    products.exact_product.cache_clear()
+    monkeypatch.setattr(products, "_by_bytes", products._by_floats)
+    after = k_center_greedy(points, 300, seed=1, projection_dim=3, progress=False)
+    products.exact_product.cache_clear()
+    np.testing.assert_array_equal(before, after)
+
+
+def test_most_distances_are_never_measured(monkeypatch):
+    monkeypatch.setattr(coreset, "FEWEST_CANDIDATES", 1024)
+    points = np.random.default_rng(3).normal(64, 15, (10_000, 12)).clip(0, 127).astype(np.uint8)
+    measured = []
+    nearest = coreset._nearest
+    monkeypatch.setattr(
+        coreset,
+        "_nearest",
+        lambda left, right: (measured.append(len(left) * len(right)), nearest(left, right))[1],
+    )
+    k_center_greedy(points, 600, seed=0, progress=False)
+    assert 0 < sum(measured) < 0.75 * len(points) * 600
 
 
 def greedy_slack(features: np.ndarray, picks: np.ndarray) -> float:
@@ -16,148 +102,112 @@ def greedy_slack(features: np.ndarray, picks: np.ndarray) -> float:
     slack = 1.0
     for before, pick in pairwise(picks):
         nearest = np.minimum(nearest, np.sqrt(((points - points[before]) ** 2).sum(axis=1)))
-        if nearest.max() > 0:
-            slack = min(slack, nearest[pick] / nearest.max())
+        slack = min(slack, nearest[pick] / nearest.max())
     return slack
 
 
-def cases() -> dict[str, np.ndarray]:
-    """Draw point sets that are easy, clustered, far from the origin, and degenerate."""
-    generator = np.random.default_rng(0)
-    normal = generator.standard_normal((3000, 24))
-    levels = generator.integers(0, 5, (2500, 1)) * 100.0
-    return {
-        "gaussian": normal,
-        "clusters far apart": generator.standard_normal((2500, 16)) * 0.01 + levels,
-        "far from the origin": normal[:, :8] * 1e-2 + 50.0,
-        "heavy tails": generator.standard_t(2, (2000, 12)),
-        "one dimension": generator.standard_normal((2000, 1)),
-        "duplicates": np.repeat(generator.standard_normal((300, 8)), 5, axis=0),
-        "zero vectors": np.zeros((50, 4)),
-        "float16": normal[:1500].astype(np.float16),
-    }
-
-
-@pytest.mark.parametrize("name", cases())
-@pytest.mark.parametrize("share", [0.001, 0.1, 1.0])
-def test_each_pick_is_the_farthest(name, share):
-    points = cases()[name]
-    points = points if points.dtype == np.float16 else points.astype(np.float32)
-    n_select = max(1, int(share * len(points)))
-    picks = k_center_greedy(points, n_select, seed=7, progress=False)
-    assert len(picks) == n_select
-    assert len(set(picks.tolist())) == n_select
-    assert greedy_slack(points, picks) >= 1 - 1e-5
-
-
-@pytest.mark.parametrize("name", cases())
-@pytest.mark.parametrize("candidates", [16, 64])
-def test_each_pick_is_the_farthest_where_few_points_are_candidates(name, candidates, monkeypatch):
-    """Small sizes everywhere: bounds go stale, tiles shrink, rounds end early."""
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("candidates", [16, 8192])
+def test_floats_are_picked_greedily_up_to_rounding(dtype, candidates, monkeypatch):
     monkeypatch.setattr(coreset, "FEWEST_CANDIDATES", candidates)
-    monkeypatch.setattr(coreset, "CANDIDATE_SHARE", 0.0)
-    monkeypatch.setattr(coreset, "BLOCK", 16)
-    monkeypatch.setattr(coreset, "TILE", 32)
-    points = cases()[name]
-    points = points if points.dtype == np.float16 else points.astype(np.float32)
-    n_select = len(points) // 10
-    picks = k_center_greedy(points, n_select, seed=7, progress=False)
-    assert len(set(picks.tolist())) == n_select
-    assert greedy_slack(points, picks) >= 1 - 1e-5
-
-
-def test_most_distances_are_never_measured(monkeypatch):
-    monkeypatch.setattr(coreset, "FEWEST_CANDIDATES", 1024)
-    points = np.random.default_rng(3).standard_normal((10_000, 12)).astype(np.float32)
-    measured = []
-    nearest = coreset._nearest
-    monkeypatch.setattr(
-        coreset,
-        "_nearest",
-        lambda left, right: (measured.append(len(left) * len(right)), nearest(left, right))[1],
-    )
-    picks = k_center_greedy(points, 600, seed=0, progress=False)
-    assert sum(measured) < 0.75 * len(points) * len(picks)
-    assert greedy_slack(points, picks) >= 1 - 1e-5
+    points = np.random.default_rng(0).standard_t(3, (1500, 12)).astype(dtype)
+    picks = k_center_greedy(points, 600, seed=7, progress=False)
+    assert len(set(picks.tolist())) == 600
+    assert greedy_slack(points.astype(np.float32), picks) >= 1 - 1e-5
 
 
 def test_hand_worked():
     # From 0: the farthest is 10; then 4 (4 from 0) beats 7 (3 from 10); then 7 beats 1.
-    points = np.array([[0.0], [1.0], [4.0], [7.0], [10.0]], dtype=np.float32)
-    for seed in range(20):
-        picks = k_center_greedy(points, 5, seed=seed, progress=False).tolist()
-        if picks[0] == 0:
-            assert picks == [0, 4, 2, 3, 1]
-            return
-    pytest.fail("no seed starts at the first point")
+    for dtype in (np.uint8, np.int8, np.float32):
+        points = np.array([[0], [1], [4], [7], [10]], dtype=dtype)
+        seed = next(seed for seed in range(99) if first_pick(5, seed) == 0)
+        assert k_center_greedy(points, 5, seed=seed, progress=False).tolist() == [0, 4, 2, 3, 1]
 
 
-def test_first_centre_is_seeded_and_in_the_coreset():
-    points = cases()["gaussian"].astype(np.float32)
-    firsts = [int(k_center_greedy(points, 3, seed=s, progress=False)[0]) for s in range(6)]
-    again = [int(k_center_greedy(points, 1, seed=s, progress=False)[0]) for s in range(6)]
-    assert firsts == again
+def test_first_centre_is_seeded_and_the_selection_nested():
+    points = whole_cases()["spread"]
+    firsts = [int(k_center_greedy(points, 1, seed=s, progress=False)[0]) for s in range(6)]
+    assert firsts == [first_pick(len(points), s) for s in range(6)]
     assert len(set(firsts)) > 1
-
-
-def test_nested():
-    points = cases()["gaussian"].astype(np.float32)
-    small, large = (k_center_greedy(points, n, seed=1, progress=False) for n in (40, 700))
-    assert np.array_equal(small, large[:40])
-
-
-def test_threads_do_not_change_the_selection():
-    points = cases()["heavy tails"].astype(np.float32)
-    one, two = (
-        k_center_greedy(points, 500, seed=1, projection_dim=6, threads=t, progress=False)
-        for t in (1, 2)
+    small, large = (
+        k_center_greedy(points, n, seed=1, projection_dim=3, progress=False) for n in (40, 400)
     )
-    assert np.array_equal(one, two)
+    np.testing.assert_array_equal(small, large[:40])
 
 
-def test_memory_mapped_input_is_left_alone(tmp_path):
-    points = cases()["gaussian"].astype(np.float32)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_memory_mapped_input_is_left_alone(dtype, tmp_path):
+    points = whole_cases()["spread"].astype(dtype)
     np.save(tmp_path / "points.npy", points)
     mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
     from_disk = k_center_greedy(mapped, 50, seed=2, progress=False)
-    assert np.array_equal(from_disk, k_center_greedy(points, 50, seed=2, progress=False))
-    assert np.array_equal(np.load(tmp_path / "points.npy"), cases()["gaussian"].astype(np.float32))
+    np.testing.assert_array_equal(from_disk, k_center_greedy(points, 50, seed=2, progress=False))
+    np.testing.assert_array_equal(points, whole_cases()["spread"])
+
+
+@pytest.mark.parametrize("dim", [2, 3, 64, 65, 1100])
+@pytest.mark.parametrize("least", [0, -127])
+def test_projection_of_whole_numbers_is_the_rounded_sum(dim, least):
+    features = np.random.default_rng(dim).integers(least, 128, (40, dim))
+    features[:2] = [[127], [least]]
+    features = features.astype(np.uint8 if least == 0 else np.int8)
+    signs = np.sign(random_projection(dim, 2 if dim > 2 else 1, seed=4)).astype(int)
+    power = next(2**s for s in range(20) if 4**s >= 4 * dim)
+    sums = features.astype(int) @ signs
+    expected = [[64 + round(Fraction(int(v), power)) for v in row] for row in sums]
+    found = project(features, signs.shape[1], seed=4)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, np.clip(expected, 0, 127))
 
 
 def test_selection_in_the_projection_is_greedy_there():
-    points = cases()["gaussian"].astype(np.float32)
-    picks = k_center_greedy(points, 300, seed=3, projection_dim=6, progress=False)
-    projected = points.astype(np.float64) @ random_projection(24, 6, seed=3).astype(np.float64)
-    assert greedy_slack(projected, picks) >= 1 - 1e-5
+    points = whole_cases()["wide"]
+    picks = k_center_greedy(points, 90, seed=3, projection_dim=16, progress=False)
+    there = project(points, 16, seed=3)
+    np.testing.assert_array_equal(picks, textbook_coreset(there, 90, seed=3))
 
 
 def test_projection_keeps_squared_distances_in_expectation():
-    generator = np.random.default_rng(1)
-    difference = generator.standard_normal((1, 200)).astype(np.float32)
+    difference = np.random.default_rng(1).standard_normal((1, 200)).astype(np.float32)
     ratios = [
         float(np.square(project(difference, 32, seed=s)).sum() / np.square(difference).sum())
-        for s in range(400)
+        for s in range(200)
     ]
-    # A mean of chi-squared(32) / 32: standard error 0.25 / 20.
-    assert abs(np.mean(ratios) - 1) < 4 * 0.25 / 20
+    # A mean of 32 squares of sums of many terms, near chi-squared(32) / 32: deviation 0.25.
+    assert abs(np.mean(ratios) - 1) < 4 * 0.25 / 200**0.5
+    assert np.std(ratios) == pytest.approx(0.25, rel=0.25)
 
 
-def test_projection_to_no_fewer_dimensions_changes_nothing():
-    points = cases()["gaussian"].astype(np.float32)
-    assert np.array_equal(project(points, 24, seed=0), points)
-    assert np.array_equal(project(points, None, seed=0), points)
+def test_signs_are_balanced_seeded_and_known():
+    signs = np.sign(random_projection(64, 32, seed=0)).astype(int)
+    assert abs(signs.sum()) < 4 * 45  # 45 = sqrt(2048)
+    assert (signs != np.sign(random_projection(64, 32, seed=1))).mean() == pytest.approx(
+        0.5, abs=0.1
+    )
+    raw = int(np.random.PCG64(0).random_raw()).to_bytes(8, "little")
+    bits = [1 if byte >> 7 - bit & 1 else -1 for byte in raw for bit in range(8)]
+    assert signs.ravel()[:64].tolist() == bits
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_located(bad):
-    points = cases()["gaussian"].astype(np.float32)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_projection_to_no_fewer_dimensions_changes_nothing(dtype):
+    points = whole_cases()["spread"].astype(dtype)
+    for dim in (5, 9, None):
+        same = project(points, dim, seed=0)
+        assert same.dtype == dtype
+        np.testing.assert_array_equal(same, points)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("projection_dim", [None, 3])
+def test_values_that_are_not_finite_are_located(bad, projection_dim):
+    points = np.zeros((3000, 6), dtype=np.float32)
     points[2111, 5] = bad
     with pytest.raises(ValueError, match=r"features\[2111, 5\] is"):
-        k_center_greedy(points, 5, seed=0, progress=False)
+        k_center_greedy(points, 5, seed=0, projection_dim=projection_dim, progress=False)
 
 
-@pytest.mark.parametrize("n_select", [0, -1, 3001])
+@pytest.mark.parametrize("n_select", [0, -1, 61])
 def test_size_out_of_range(n_select):
-    points = cases()["gaussian"].astype(np.float32)
-    with pytest.raises(ValueError, match=rf"n_select={n_select} must be 1 to n_patches=3000"):
-        k_center_greedy(points, n_select, seed=0, progress=False)
+    with pytest.raises(ValueError, match=rf"n_select={n_select} must be 1 to n_patches=60"):
+        k_center_greedy(whole_cases()["zeros"], n_select, seed=0, progress=False)

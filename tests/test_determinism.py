@@ -20,10 +20,6 @@ from threadpoolctl import threadpool_info
 from ad import determinism
 from ad.determinism import (
     available_cores,
-    cpu_model,
-    file_system,
-    fingerprint,
-    listing_is_sorted,
     one_thread_per_operation,
     resolve_device,
     seeded_torch,
@@ -32,6 +28,8 @@ from ad.determinism import (
     sha256_file,
 )
 from ad.parallel import chunk_map
+from pages import environment
+from pages.environment import cpu_model, file_system, fingerprint, listing_is_sorted
 
 
 def draws() -> tuple[list[float], list[float], list[float]]:
@@ -261,11 +259,11 @@ def test_the_file_system_is_that_of_the_innermost_mount(monkeypatch, tmp_path: P
 
     (tmp_path / "in").mkdir()
     mounts = [Mount(Path("/"), "outer"), Mount(tmp_path / "in", "inner"), Mount(tmp_path, "middle")]
-    monkeypatch.setattr(determinism.psutil, "disk_partitions", lambda **_all: mounts)
+    monkeypatch.setattr(environment.psutil, "disk_partitions", lambda **_all: mounts)
     assert file_system(tmp_path / "in" / "a") == "inner"
     assert file_system(tmp_path / "in2") == "middle"  # a path, not a prefix of letters
     assert file_system("/") == "outer"
-    monkeypatch.setattr(determinism.psutil, "disk_partitions", lambda **_all: [])
+    monkeypatch.setattr(environment.psutil, "disk_partitions", lambda **_all: [])
     assert file_system(tmp_path) == "unknown"
 
 

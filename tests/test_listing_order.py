@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from small_data import network, write_competition, write_mvtec
 
-from ad.dataset import of_split, scan, submission_order
-from ad.determinism import listing_is_sorted
+from ad.dataset import of_split, submission_order
 from ad.features import extract_features
 from ad.files import load_array
 from ad.images import InputRule
 from ad.params import Coreset, Patch, Runtime, Score
 from ad.protocol import BankImages, Protocol, cross_validate, fold_indices, select_coresets
+from pages.environment import listing_is_sorted
+from tools.scan import scan
 
 
 class ShuffledScan:

@@ -1,5 +1,8 @@
 """Scores against their definitions and hand-worked cases."""
 
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,12 @@ def test_patch_scores_squared_or_plain():
     assert patch_scores(neighbors, squared=False) == pytest.approx([3.0])
 
 
+def test_whole_squares_are_averaged_with_one_rounding():
+    squares = np.random.default_rng(0).integers(0, 2**31, (400, 7))
+    found = patch_scores(Neighbors(squares.astype(np.float64), squares), squared=True)
+    assert found.tolist() == [float(Fraction(sum(row), 7)) for row in squares.tolist()]
+
+
 def test_reweighting_hand_worked():
     bank = np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0]])
     query = np.array([1.0, 0.0])
@@ -26,6 +35,38 @@ def test_reweighting_survives_large_distances_and_duplicates():
     bank = np.array([[0.0], [0.0], [1e4]])
     assert reweighting(np.array([1e4 - 1.0]), 2, bank, num_neighbors=1) == 0.0
     assert reweighting(np.array([2e3]), 1, bank, num_neighbors=2) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**-6])
+def test_reweighting_of_whole_numbers_is_rounded_once(unit):
+    """The same bits as with sixty digits and another order of the sum."""
+    generator = np.random.default_rng(2)
+    bank = generator.integers(0, 128, (60, 12)).astype(np.uint8)
+    for row in range(20):
+        query = bank[row] // 3
+        squares = np.square(bank.astype(int) - query.astype(int)).sum(axis=1)
+        nearest = int(squares.argmin())
+        around = np.square(bank.astype(int) - bank[nearest].astype(int)).sum(axis=1)
+        support = np.argsort(around, kind="stable")[:5]
+        with localcontext(prec=60):
+            own = Decimal(int(squares[nearest])).sqrt()
+            terms = [
+                (Decimal(unit) * (Decimal(v).sqrt() - own)).exp() for v in squares[support].tolist()
+            ]
+            expected = float(1 - 1 / sum(sorted(terms)))
+        assert reweighting(query, nearest, bank, num_neighbors=5, unit=unit) == expected
+
+
+def test_whole_numbers_score_as_brute_force_says_to_the_bit():
+    generator = np.random.default_rng(5)
+    features = generator.integers(0, 128, (4, 3, 5, 30)).astype(np.uint8)
+    bank = generator.integers(0, 128, (70, 30)).astype(np.uint8)
+    found = score_images(features, bank, Score(num_neighbors=3))
+    for number, patches in enumerate(features.reshape(4, 15, 30).astype(int)):
+        squares = np.sort(np.square(patches[:, None] - bank.astype(int)).sum(axis=2), axis=1)
+        expected = [float(Fraction(sum(row), 3)) for row in squares[:, :3].tolist()]
+        assert found.patches[number].ravel().tolist() == expected
+        assert found.images[number] == max(expected)
 
 
 @pytest.mark.parametrize("squared", [True, False])

@@ -9,7 +9,6 @@ from sklearn import metrics as reference
 
 from ad.metrics import (
     aupro,
-    average_precision,
     bootstrap_interval,
     both_classes,
     confusion,
@@ -68,18 +67,6 @@ def test_image_auroc_is_the_share_of_pairs_in_order(ties: bool):
     difference = scores[labels == 1][:, None] - scores[labels == 0]
     expected = np.mean((difference > 0) + 0.5 * (difference == 0))
     assert image_auroc(labels, scores) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_average_precision_is_the_sum_of_its_steps(ties: bool):
-    labels, scores, _ = drawn(60, seed=2, ties=ties)
-    expected, before = 0.0, 0.0
-    for threshold in np.unique(scores)[::-1]:
-        flags = scores >= threshold
-        recall = labels[flags].sum() / labels.sum()
-        expected += (recall - before) * labels[flags].mean()
-        before = recall
-    assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(6))

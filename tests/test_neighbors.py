@@ -1,169 +1,160 @@
-"""Neighbours against float64 brute force, with and without bounds, and FAISS beside them."""
+"""Neighbours against brute force: int64 and ties for whole numbers, float64 for floats."""
 
 import faiss
 import numpy as np
 import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
 
-from ad import neighbors
+from ad import neighbors, products
 from ad.neighbors import Neighbors, exact_neighbors, faiss_neighbors, find_neighbors, recall
 
 
-def brute_force(queries: np.ndarray, bank: np.ndarray, k: int) -> np.ndarray:
-    """Return the k smallest squared distances in float64, from differences."""
-    q, b = queries.astype(np.float64), bank.astype(np.float64)
-    squared = np.stack([((row - b) ** 2).sum(axis=1) for row in q])
-    return np.sort(squared, axis=1)[:, :k]
+def brute_force(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k least squared distances in int64 and their rows, the lower row at a tie."""
+    q, b = queries.astype(np.int64), bank.astype(np.int64)
+    squared = np.stack([np.square(b - row).sum(axis=1) for row in q])
+    order = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(squared, order, axis=1), order
 
 
-def draw(n_queries: int, n_bank: int, dim: int, *, shift: float = 0.0, seed: int = 0):
-    """Draw queries and a bank around ``shift``."""
-    generator = np.random.default_rng(seed)
-    queries = generator.standard_normal((n_queries, dim)).astype(np.float32) + np.float32(shift)
-    bank = generator.standard_normal((n_bank, dim)).astype(np.float32) + np.float32(shift)
-    return queries, bank
+def draw(n: int, dim: int, *, least: int = 0, most: int = 127, seed: int) -> np.ndarray:
+    values = np.random.default_rng(seed).integers(least, most + 1, (n, dim))
+    return values.astype(np.uint8 if least >= 0 else np.int8)
+
+
+def pairs() -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+    """Give queries, a bank, and k."""
+    some = draw(80, 5, most=20, seed=3)
+    return {
+        "spread": (draw(150, 24, seed=0), draw(333, 24, seed=1), 5),
+        "signed": (draw(150, 9, least=-127, seed=0), draw(320, 9, least=-127, seed=1), 4),
+        "a signed bank": (draw(40, 9, seed=0), draw(120, 9, least=-127, seed=1), 4),
+        "two values, many ties": (draw(200, 4, most=1, seed=0), draw(700, 4, most=1, seed=1), 9),
+        "three signed values": (
+            draw(90, 3, least=-1, most=1, seed=0),
+            draw(200, 3, least=-1, most=1, seed=1),
+            50,
+        ),
+        "duplicates": (some, some.repeat(5, axis=0)[::-1], 7),
+        "zeros": (np.zeros((30, 3), np.uint8), np.zeros((100, 3), np.uint8), 20),
+        "k is the bank": (draw(20, 6, seed=0), draw(37, 6, seed=1), 37),
+        "one of each": (draw(1, 1, seed=0), draw(1, 1, seed=1), 1),
+        "one dimension": (draw(300, 1, seed=0), draw(250, 1, seed=1), 6),
+        "wide": (draw(20, 2100, least=-127, seed=0), draw(90, 2100, least=-127, seed=1), 3),
+        "as far as can be": (
+            np.full((7, 1041), 127, np.int8),
+            np.tile(np.array([[-127], [127], [-127]], np.int8), (20, 1041)),
+            45,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", pairs())
+@pytest.mark.parametrize("step", [16, 50, 1024])
+def test_whole_numbers_equal_brute_force_in_int64(name, step, monkeypatch):
+    """Whatever the chunks' borders and the number of threads."""
+    monkeypatch.setattr(neighbors, "ROWS", step)
+    queries, bank, k = pairs()[name]
+    squared, rows = brute_force(queries, bank, k)
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found = exact_neighbors(queries, bank, k)
+        assert found.squared_distances.dtype == np.float64
+        np.testing.assert_array_equal(found.squared_distances, squared)
+        np.testing.assert_array_equal(found.indices, rows)
+
+
+@pytest.mark.parametrize("name", ["spread", "signed", "two values, many ties", "wide"])
+@pytest.mark.parametrize("group", [1, 3, 64])
+def test_neither_the_engine_nor_the_groups_matter(name, group, monkeypatch):
+    monkeypatch.setattr(neighbors, "GROUP", group)
+    monkeypatch.setattr(products, "_by_bytes", products._by_floats)
+    monkeypatch.setattr(neighbors, "CELLS", 0)  # fewest queries at a time
+    products.exact_product.cache_clear()
+    queries, bank, k = pairs()[name]
+    found = exact_neighbors(queries, bank, k)
+    products.exact_product.cache_clear()
+    squared, rows = brute_force(queries, bank, k)
+    np.testing.assert_array_equal(found.squared_distances, squared)
+    np.testing.assert_array_equal(found.indices, rows)
+
+
+def draw_floats(n: int, dim: int, *, shift: float = 0.0, seed: int) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal((n, dim)) + shift
+    return values.astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("n_queries", "n_bank", "dim", "k", "shift"),
-    [
-        (700, 900, 32, 5, 0.0),
-        (700, 933, 32, 1, 0.0),  # a bank that the groups do not divide
-        (40, 7, 16, 7, 0.0),  # k = the whole bank
-        (30, 2000, 1, 9, 0.0),  # one dimension: many near ties
-        (300, 800, 64, 5, 30.0),  # far from the origin
-        (1, 1, 3, 1, 0.0),
-    ],
+    ("n_bank", "dim", "k", "shift"),
+    [(900, 32, 5, 0.0), (933, 32, 1, 0.0), (7, 16, 7, 0.0), (800, 64, 5, 3.0), (1, 3, 1, 0.0)],
 )
-def test_equal_float64_brute_force(n_queries, n_bank, dim, k, shift):
-    queries, bank = draw(n_queries, n_bank, dim, shift=shift)
+def test_floats_agree_with_scikit_learn(n_bank, dim, k, shift):
+    queries = draw_floats(300, dim, shift=shift, seed=0)
+    bank = draw_floats(n_bank, dim, shift=shift, seed=1)
     found = exact_neighbors(queries, bank, k)
-    expected = brute_force(queries, bank, k)
-    np.testing.assert_allclose(found.squared_distances, expected, rtol=1e-4, atol=1e-12)
-    own = ((queries[:, None].astype(float) - bank[found.indices].astype(float)) ** 2).sum(axis=2)
-    np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-12)
+    index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(bank.astype(np.float64))
+    expected = index.kneighbors(queries.astype(np.float64))[0] ** 2
+    # float32's rounding of |q|^2 - 2 q.b + |b|^2
+    rounding = 1e-6 * 4 * dim * (1 + shift**2)
+    np.testing.assert_allclose(found.squared_distances, expected, rtol=0, atol=rounding)
+    own = np.square(queries[:, None].astype(float) - bank[found.indices].astype(float)).sum(axis=2)
+    np.testing.assert_allclose(own, expected, rtol=0, atol=rounding)
 
 
-def clusters(n: int, dim: int, *, rank: int, seed: int) -> np.ndarray:
-    """Draw points in clusters near a subspace, as patch features lie."""
-    generator = np.random.default_rng(seed)
-    directions = np.random.default_rng(77).standard_normal((rank, dim))
-    centres = np.random.default_rng(78).standard_normal((20, rank))
-    inside = centres[generator.integers(20, size=n)] + 0.3 * generator.standard_normal((n, rank))
-    noise = 0.1 * generator.standard_normal((n, dim))
-    return (inside @ directions + noise).astype(np.float32)
+def test_floats_that_are_whole_numbers_give_the_same_neighbours():
+    queries, bank, k = pairs()["two values, many ties"]
+    whole = exact_neighbors(queries, bank, k)
+    floats = exact_neighbors(queries.astype(np.float16), bank.astype(np.float64), k)
+    np.testing.assert_array_equal(whole.squared_distances, floats.squared_distances)
+    np.testing.assert_array_equal(whole.indices, floats.indices)
 
 
-def far_ones(points: np.ndarray) -> np.ndarray:
-    points[::50] *= 30
-    return points
-
-
-LARGE = neighbors.FEWEST_ROWS + 37  # searched with bounds
-BOUNDED = {
-    "near a subspace": lambda n, seed: clusters(n, 200, rank=12, seed=seed),
-    "within a subspace": lambda n, seed: np.tile(draw(n, 1, 25, seed=seed)[0], 8),
-    "some far from everything": lambda n, seed: far_ones(clusters(n, 200, rank=12, seed=seed)),
-    "alike in all directions": lambda n, seed: draw(n, 1, 200, seed=seed)[0],
-    "far from the origin": lambda n, seed: clusters(n, 200, rank=12, seed=seed) + np.float32(30),
-    "few values, many ties": lambda n, seed: draw(n, 1, 200, seed=seed)[0].round().clip(-1, 1),
-}
-
-
-@pytest.mark.parametrize("k", [1, 5])
-@pytest.mark.parametrize("kind", BOUNDED)
-def test_bounds_leave_out_no_neighbour(kind, k):
-    bank, queries = BOUNDED[kind](LARGE, 1), BOUNDED[kind](600, 2)
-    queries[:20] = bank[:20]  # distance zero
-    found = exact_neighbors(queries, bank, k)
-    expected = brute_force(queries, bank, k)
-    # What float32 storage of centred points leaves of a difference.
-    resolution = 200 * (np.abs(bank).max() * np.finfo(np.float32).eps) ** 2
-    np.testing.assert_allclose(found.squared_distances, expected, rtol=1e-4, atol=resolution)
-    own = ((queries[:, None].astype(float) - bank[found.indices].astype(float)) ** 2).sum(axis=2)
-    np.testing.assert_allclose(own, expected, rtol=1e-4, atol=resolution)
-
-
-def test_bounds_are_used_and_are_below_the_distances():
-    bank, queries = clusters(LARGE, 200, rank=12, seed=1), clusters(300, 200, rank=12, seed=2)
-    ready = neighbors._Bank(bank, 5)
-    assert ready.bounded
-    centred = queries - ready.mean
-    norms = np.square(centred).sum(axis=1)
-    short = np.hstack([ready.shorten(centred, norms), np.ones((300, 1), np.float32)])
-    bounds = short.astype(float) @ ready.short_factors.T.astype(float) + norms[:, None]
-    squared = ((queries[:, None].astype(float) - bank.astype(float)) ** 2).sum(axis=2)
-    assert (bounds <= squared + neighbors.ROUNDING * (norms[:, None] + ready.norms)).all()
-    assert np.mean(bounds / squared) > 0.5  # tight enough to leave most of the bank out
-
-
-@pytest.mark.parametrize("distance", [0.0, 1e-6, 1e-4, 1e-2])
-def test_no_cancellation_near_zero(distance):
-    _, bank = draw(1, 1500, 128, shift=5.0)
-    direction = np.random.default_rng(3).standard_normal((400, 128)).astype(np.float32)
-    queries = bank[:400] + np.float32(distance) * direction
-    found = exact_neighbors(queries, bank, 3)
-    # What float32 storage of centred points leaves of a difference.
-    resolution = 128 * (np.abs(bank).max() * np.finfo(np.float32).eps) ** 2
-    np.testing.assert_allclose(
-        found.squared_distances, brute_force(queries, bank, 3), rtol=1e-4, atol=resolution
-    )
-    assert np.array_equal(found.indices[:, 0], np.arange(400))
-
-
-@pytest.mark.parametrize(("n_bank", "dim"), [(700, 24), (LARGE, 200)])
-def test_threads_do_not_change_a_bit(n_bank, dim):
-    queries, bank = clusters(3000, dim, rank=6, seed=0), clusters(n_bank, dim, rank=6, seed=1)
-    one, two = (exact_neighbors(queries, bank, 5, threads=t) for t in (1, 2))
-    assert one.squared_distances.tobytes() == two.squared_distances.tobytes()
-    assert np.array_equal(one.indices, two.indices)
-
-
-@pytest.mark.parametrize("n_bank", [50, LARGE])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_refused(n_bank, value):
-    queries, bank = draw(30, n_bank, 200)
+def test_what_is_not_finite_is_refused(value):
+    queries, bank = draw_floats(2000, 20, seed=0), draw_floats(50, 20, seed=1)
     bad = bank.copy()
     bad[7, 3] = value
-    with pytest.raises(ValueError, match=rf"of {n_bank} bank patches hold NaN or infinity"):
+    with pytest.raises(ValueError, match=r"bank\[7, 3\] is"):
         exact_neighbors(queries, bad, 2)
-    queries[4, 1] = value
-    with pytest.raises(ValueError, match=r"1 of 30 query patches hold NaN or infinity"):
+    queries[1404, 1] = value
+    with pytest.raises(ValueError, match=r"queries\[1404, 1\] is"):
         exact_neighbors(queries, bank, 2)
 
 
 def test_memory_mapped_queries(tmp_path):
-    queries, bank = draw(100, 300, 8)
+    queries, bank, k = pairs()["spread"]
     np.save(tmp_path / "queries.npy", queries)
     mapped = np.load(tmp_path / "queries.npy", mmap_mode="r")
-    a, b = exact_neighbors(mapped, bank, 2), exact_neighbors(queries, bank, 2)
-    assert np.array_equal(a.squared_distances, b.squared_distances)
+    found = exact_neighbors(mapped, bank, k)
+    np.testing.assert_array_equal(found.indices, brute_force(queries, bank, k)[1])
 
 
 def test_faiss_flat_agrees_and_threads_are_restored():
-    queries, bank = draw(200, 600, 16)
+    queries, bank, k = pairs()["spread"]
     before = faiss.omp_get_max_threads()
-    flat = faiss_neighbors(queries, bank, 4, index="faiss_flat", threads=1)
+    flat = faiss_neighbors(queries, bank, k, index="faiss_flat")
     assert faiss.omp_get_max_threads() == before
-    np.testing.assert_allclose(
-        flat.squared_distances, brute_force(queries, bank, 4), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_array_equal(flat.squared_distances, brute_force(queries, bank, k)[0])
 
 
 def test_hnsw_recall_is_measured_against_exact():
-    queries, bank = draw(200, 3000, 8)
+    queries, bank = draw_floats(200, 8, seed=0), draw_floats(3000, 8, seed=1)
     exact = exact_neighbors(queries, bank, 5)
-    approximate = find_neighbors(queries, bank, 5, index="faiss_hnsw", threads=1)
+    approximate = find_neighbors(queries, bank, 5, index="faiss_hnsw")
     assert recall(exact, exact) == 1.0
     assert recall(approximate, exact) > 0.9
     damaged = Neighbors(exact.squared_distances, np.where([1, 1, 0, 0, 0], exact.indices, -1))
     assert recall(damaged, exact) == pytest.approx(0.4)
 
 
-def test_unknown_index_and_too_many_neighbours():
-    queries, bank = draw(5, 4, 3)
+def test_what_does_not_fit_together_is_refused():
+    queries, bank = draw_floats(5, 3, seed=0), draw_floats(4, 3, seed=1)
     with pytest.raises(ValueError, match=r"score\.index='annoy' must be"):
         find_neighbors(queries, bank, 1, index="annoy")
     with pytest.raises(ValueError, match=r"score\.num_neighbors=5 must be 1 to .* n_patches=4"):
         find_neighbors(queries, bank, 5)
     with pytest.raises(ValueError, match=r"\(5, 3\) and bank \(4, 2\)"):
         find_neighbors(queries, bank[:, :2], 1)
+    with pytest.raises(ValueError, match=r"queries are float32, bank uint8: both float or neither"):
+        find_neighbors(queries, bank.astype(np.uint8), 1)

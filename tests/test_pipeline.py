@@ -22,12 +22,14 @@ from tools import check_inputs
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "image": {"size": 64},
-    "backbone": {"weights": "random", "batch_size": 4},
+    "backbone": {"name": "resnet10t", "weights": "random", "layers": ["layer2", "layer3"]},
     "coreset": {"ratio": 0.1, "projection_dim": 16},
     "cv": {"folds": 3},
     "runtime": {"threads": 2, "memory_gb": 4.0},
-    "synthetic": {"every": 3},
+}
+SMALL_STUDIES = {
     "reconpatch": {
+        "synthetic_every": 3,
         "dimensions": [8],
         "seeds": 2,
         "draws": 2,
@@ -36,6 +38,7 @@ SMALL = {
         "batch_patches": 32,
         "random_up_to": 8,
         "ensemble_dimension": 8,
+        "ensemble_backbones": ["resnet18"],
     },
     "thresholds": {"outer": 3, "clusters": 2},
     "augmentation": {"seeds": 3, "folds": 2, "copies": 4},
@@ -50,20 +53,27 @@ SMALL = {
 }
 
 
+def edit(path: Path, changes: dict) -> None:
+    """Change some values of a file of parameters."""
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        params[key] = params[key] | value if isinstance(value, dict) else value
+    path.write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
 def make_repository(folder: Path) -> Path:
     """Copy the study's sources into a new repository with small parameters and no data."""
     folder.mkdir()
-    for name in ("ad", "tools", "notebooks", "studies"):
+    for name in ("ad", "pages", "tools", "notebooks", "studies"):
         ignore = shutil.ignore_patterns(
             "__pycache__", ".ipynb_checkpoints", "dvc.lock", "kernel-ipc-*"
         )
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("dvc.yaml", "params.yaml", "matplotlibrc", ".dvcignore", ".gitignore"):
         shutil.copyfile(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-    for section, values in SMALL.items():
-        params[section] |= values
-    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    edit(folder / "params.yaml", SMALL)
+    for study, changes in SMALL_STUDIES.items():
+        edit(folder / "studies" / study / "params.yaml", changes)
     call(folder, "git", "init", "--quiet")
     call(folder, sys.executable, "-m", "dvc", "init", "--quiet")
     call(folder, sys.executable, "-m", "dvc", "config", "core.analytics", "false")

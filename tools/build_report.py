@@ -17,7 +17,13 @@ from pygments.formatters import HtmlFormatter
 from ad.files import atomic_path, read_json, write_text
 
 RENDERED, ARTIFACTS, REPORTS = Path("artifacts/rendered"), Path("artifacts"), Path("reports")
-STAGES = ("01_extract_features", "02_build_coreset", "03_cv_threshold", "04_evaluate")
+STAGES = (
+    "01_extract_features",
+    "02_build_coreset",
+    "03_cv_threshold",
+    "04_evaluate",
+    "05_locked",
+)
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;

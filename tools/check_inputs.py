@@ -7,31 +7,39 @@ weights come from, with their hashes). One line and exit code 1 if anything is w
 """
 
 import hashlib
+import math
 from pathlib import Path
 
 from ad.backbone import load_backbone
-from ad.dataset import ImageRecord, detect_layout, of_split, scan, write_manifest
+from ad.dataset import ImageRecord, of_split, write_manifest
 from ad.determinism import set_determinism
-from ad.features import plan_extraction
+from ad.features import GIGABYTE, plan_extraction
 from ad.files import write_json
 from ad.params import Params
 from ad.protocol import Protocol, fold_indices
+from tools.headers import check_resizing
 from tools.parameters import read_params
+from tools.scan import detect_layout, scan
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # the renderer leaves it beside the images that it draws
 
 
-def check(params: Params) -> tuple[list[ImageRecord], dict]:
+def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     """Look at everything that can be known before the work."""
     threads = set_determinism(params.seed, params.runtime.threads)
     root = Path(params.data.path)
-    records = scan(root, threads=threads)
-    n_train, n_test = (len(of_split(records, split)) for split in ("train", "test"))
-    fold_indices(n_train, params.cv.folds, shuffle=False, seed=0)
+    detect_layout(root)
     network = load_backbone(params.backbone, seed=params.seed)
     rule = network.input_rule(params.image)
     batch = params.backbone.batch_size
     plan = plan_extraction(network, params.patch, rule.size, params.runtime, batch_size=batch)
+    room = GIGABYTE * params.runtime.memory_gb - plan.fixed_bytes
+    check_resizing(1, 1, size=rule.size, resize=rule.resize, room=math.inf)  # before the images
+    records = scan(root, threads=threads, memory_bytes=room)
+    for width, height in sorted({(r.width, r.height) for r in records}):
+        check_resizing(width, height, size=rule.size, resize=rule.resize, room=room / threads)
+    n_train, n_test = (len(of_split(records, split)) for split in ("train", "test"))
+    fold_indices(n_train, params.cv.folds, shuffle=False, seed=0)
     smallest = Protocol(params.coreset, params.score, params.seed).bank_size(
         plan.grid[0] * plan.grid[1] * (n_train - -(-n_train // params.cv.folds))
     )
@@ -40,11 +48,15 @@ def check(params: Params) -> tuple[list[ImageRecord], dict]:
             f"score.num_neighbors={params.score.num_neighbors} exceeds the {smallest} patches that "
             f"a fold's bank can have; lower it or add training images"
         )
+    synthetic = (root / SYNTHETIC_MARK).is_file()
+    locked = []
+    if params.data.locked and synthetic:
+        locked = scan(Path(params.data.locked), threads=threads, memory_bytes=room)
     content = "".join(f"{r.id}\n{r.label}\n{r.sha256}\n" for r in records)
     inputs = {
         "data": {
             "layout": detect_layout(root),
-            "synthetic": (root / SYNTHETIC_MARK).is_file(),
+            "synthetic": synthetic,
             "n_train": n_train,
             "n_test": n_test,
             "sizes": sorted({f"{r.width}x{r.height}" for r in records}),
@@ -60,14 +72,15 @@ def check(params: Params) -> tuple[list[ImageRecord], dict]:
             "interpolation": rule.resample.name.lower(),
         },
     }
-    return records, inputs
+    return records, locked, inputs
 
 
 def main() -> None:
     """Check, then write both files."""
     try:
-        records, inputs = check(read_params())
+        records, locked, inputs = check(read_params())
         write_manifest("artifacts/manifest.csv", records)
+        write_manifest("artifacts/manifest_locked.csv", locked)
         write_json("artifacts/inputs.json", inputs)
     except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from ad.dataset import detect_layout, of_split, scan
+from ad.dataset import of_split
 from ad.files import atomic_path, write_text
+from tools.scan import detect_layout, scan
 
 DATA, POINTER = Path("data"), Path("data.dvc")
 INCOMING, OUTGOING = Path(".data.incoming"), Path(".data.outgoing")

@@ -1,13 +1,11 @@
-"""What a backbone costs: memory, time and the size of its features."""
+"""What extraction costs with a network: time and the size of its features."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 from ad.backbone import Backbone
@@ -19,41 +17,17 @@ from ad.params import Patch, Runtime
 PART = 64  # images whose features are mapped at a time; mapped pages count as resident
 
 
-def peak_resident_bytes() -> int:
-    """Return the most memory that this process has held resident, mapped files included."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):  # Windows
-        return int(memory.peak_wset)
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
-
-
-def spread_over(n_images: int, n_chosen: int) -> np.ndarray:
-    """Choose image numbers evenly over a list; all of them where there are no more."""
-    return np.unique(np.linspace(0, n_images - 1, min(n_chosen, n_images)).round().astype(int))
-
-
 @dataclass(frozen=True)
 class Cost:
     """What extraction took.
 
     Parameters
     ----------
-    n_images : int
-        Images that were measured.
     seconds_per_image, cpu_seconds_per_image : float
         Decoding included; loading the network is not.
     grid : tuple of int
     feature_dim : int
     feature_bytes_per_image : int
-        float32.
     """
 
     n_images: int
@@ -77,7 +51,7 @@ def timed_extraction(
     """Extract features (`ad.features.extract_features`) and say what it took.
 
     The features are written a part after the other, so that no more than one part is mapped into
-    memory: the peak does not grow with the number of images.
+    memory: the peak of extraction does not grow with the number of images.
     """
     wall = cpu = 0.0
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -89,10 +63,12 @@ def timed_extraction(
             shape = extract_features(backbone, some, part_file, patch, rule, runtime, batch_size)
             wall += time.perf_counter() - before[0]
             cpu += time.process_time() - before[1]
+            part = np.load(part_file, allow_pickle=False)
             if start == 0:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (len(paths), *shape[1:])}
+                whole = {"fortran_order": False, "shape": (len(paths), *shape[1:])}
+                header = whole | {"descr": np.lib.format.dtype_to_descr(part.dtype)}
                 np.lib.format.write_array_header_1_0(stream, header)
-            stream.write(np.load(part_file, allow_pickle=False).data)
+            stream.write(part.data)
             part_file.unlink()
     n, threads = len(paths), torch.get_num_threads()
-    return Cost(n, threads, wall / n, cpu / n, shape[1:3], shape[3], 4 * int(np.prod(shape[1:])))
+    return Cost(n, threads, wall / n, cpu / n, shape[1:3], shape[3], part[0].nbytes)

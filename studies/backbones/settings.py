@@ -1,11 +1,10 @@
 """Settings of the study."""
 
-from ad.validation import Names, Section, choice, integer_or_null
+from ad.validation import Names, Section, choice
 
 
 class Settings(Section):
-    """Which networks, and what is measured."""
+    """Which networks, and where their weights may come from."""
 
     names: Names
     weights: choice("folder", "hub")
-    cost_images: integer_or_null(1, "all")

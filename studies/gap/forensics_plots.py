@@ -5,7 +5,7 @@ from math import isfinite, log10
 
 from matplotlib.axes import Axes
 
-from ad.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, THRESHOLD_STYLE
+from pages.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, THRESHOLD_STYLE
 from studies.gap.enumeration import FlagCounts
 from studies.gap.forensics import DECISIVE, log10_factor
 from studies.gap.information import Profile

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ad.dataset import of_split
-from ad.evaluation import known_labels
 from ad.metrics import bootstrap_interval, both_classes, f1_score, image_auroc
 from ad.protocol import BankImages, CrossValidated, Protocol, cross_validate, fold_indices
+from pages.evaluation import known_labels
 from studies.gap.case import Case
 
 NUMERICAL, CHOICE, MISTAKE = "numerical or chance", "choice", "mistake"

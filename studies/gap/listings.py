@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ad.determinism import file_system
+from pages.environment import file_system
 
 
 def hash_order(names: Sequence[str]) -> list[str]:

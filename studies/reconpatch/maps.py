@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import load_file, save_file
 
-from ad.coreset import random_projection
 from ad.files import atomic_path
 from ad.parallel import chunk_map
+from ad.projection import random_projection
 
 ROWS = 8192  # patches a thread takes at a time
 

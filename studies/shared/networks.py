@@ -80,10 +80,12 @@ def find_weights(
     source : {"folder", "hub"}
         ``folder`` opens no connection.
     configured : str, optional
-        The weights that the pipeline uses for this network; a file is looked at first.
+        The weights that the pipeline uses for this network: a file or a package comes first.
     """
-    files = [Path(configured)] if configured not in (None, "hub", "package", "random") else []
-    for path in (*files, *weights_files(name, folder)):
+    files = weights_files(name, folder) if configured != "package" else []
+    if configured not in (None, "hub", "package", "random"):
+        files.insert(0, Path(configured))
+    for path in files:
         if path.is_file():
             return WeightsFound(path.as_posix(), sha256_file(path), "")
     reason = (

@@ -6,7 +6,7 @@ import numpy as np
 
 from ad.metrics import f1_score
 from ad.params import CrossValidation
-from ad.report import markdown_table
+from pages.report import markdown_table
 from studies.shared.rates import rate_in_words
 from studies.thresholds.headline import Headline, Runs, fixed_f1, setters
 from studies.thresholds.nested import NestedScores, fold_shift
@@ -108,9 +108,9 @@ def headline_in_words(found: Sequence[Headline], runs: Runs) -> str:
         f"fixed its 95 % interval is {_span(own.fixed)}; with {len(runs.seeds)} other seeds, folds "
         f"and coresets {_span(own.seeds)}; with the training images drawn again as well ({repeats} "
         f"runs) **{_span(own.whole)}**, {(own.whole[1] - own.whole[0]) / _width(own.fixed):.1f} "
-        f"times as wide as the first. A set that is drawn again has about 63 % of its images, so "
-        f"these runs lie a little lower: their median is {own.middle:.3f}. {repeats} runs place "
-        f"the ends roughly."
+        f"times as wide as the first. A set drawn again has about 63 % of its images, so these "
+        f"runs are not centred on the headline: their median lies {own.middle - own.f1:+.3f} from "
+        f"it. {repeats} runs place the ends roughly."
     )
     for each in others:
         verdict = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ad.report import markdown_table
+from pages.report import markdown_table
 from studies.shared.rates import compare_flags, rate_in_words
 from studies.thresholds.arms import GROUPED, Planted
 from studies.thresholds.folds import Duplicates, stratified_equals_kfold

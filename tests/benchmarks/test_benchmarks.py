@@ -1,17 +1,24 @@
-"""The restated alternatives are what they claim to be, and the table says what was measured."""
+"""The restated alternatives are what they claim to be, and a measurement runs to its end."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
-from benchmarks import parts, run
-from benchmarks.peers import faiss_flat, textbook_coreset
+from ad.backbone import load_backbone
+from ad.features import features_of
+from ad.params import BackboneSettings, Image, Patch, Runtime
+from benchmarks import case, parts, peers, run
+
+SMALL = BackboneSettings(name="resnet10t", weights="random", layers=["layer3"])
 
 
 def test_the_restated_loop_takes_the_farthest_point_each_time():
     points = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
-    picks = textbook_coreset(points, 40, seed=1, n_starts=3)
+    picks = peers.public_coreset(points, 40, seed=1, n_starts=3)
     starts = np.random.default_rng(1).choice(300, 3, replace=False)
     wide = points.astype(float)
     nearest = np.mean([np.linalg.norm(wide - wide[s], axis=1) for s in starts], axis=0)
@@ -22,10 +29,31 @@ def test_the_restated_loop_takes_the_farthest_point_each_time():
 
 def test_faiss_flat_gives_squared_distances():
     points = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
-    squared, columns = faiss_flat(points[:5], points, 2, 1)
+    squared, columns = peers.faiss_flat(points[:5], points, 2)
     expected = np.sort(((points[:5, None] - points) ** 2).sum(axis=2), axis=1)[:, :2]
     np.testing.assert_allclose(squared, expected, rtol=1e-4, atol=1e-5)
     assert (columns[:, 0] == np.arange(5)).all()
+
+
+def test_the_public_patches_are_ours_pooled_once_more(small_mvtec: Path):
+    paths = sorted(small_mvtec.rglob("train/good/*.png"))
+    backbone = load_backbone(SMALL)
+    found = peers.unfolded_patches(backbone, paths, size=64, batch=3, dim=100)
+    rule = backbone.input_rule(Image(size=64))
+    ours = features_of(backbone, paths, Patch(size=3, pretrain_dim=100), rule, Runtime())
+    again = F.adaptive_avg_pool1d(torch.from_numpy(ours.reshape(-1, 1, 100)), 100)[:, 0]
+    np.testing.assert_allclose(found, again, rtol=1e-4, atol=1e-5)
+
+
+def test_the_public_protocol_flags_what_is_far_from_the_normals(small_mvtec: Path):
+    train = sorted(small_mvtec.rglob("train/good/*.png"))
+    found = peers.public_protocol(
+        load_backbone(SMALL), train, train[:2], folds=2, ratio=0.5, projection_dim=16, size=64
+    )
+    assert found["whole"] == pytest.approx(
+        sum(found[k] for k in ("extraction", "coreset", "scores"))
+    )
+    assert 0 <= found["n_flagged"] <= 2
 
 
 def test_pruning_counts_the_pairs_that_the_triangle_inequality_leaves():
@@ -44,39 +72,41 @@ def test_pruning_counts_the_pairs_that_the_triangle_inequality_leaves():
 
 def test_most_pairs_of_a_selection_need_no_measuring():
     points = np.random.default_rng(4).standard_normal((20_000, 6)).astype(np.float32)
-    assert 0 < parts.measured_share(points, 1000, 1) < 0.8
-    assert parts.measured_share(points[:500], 1, 1) <= 1
+    assert 0 < parts.measured_share(points, 1000) < 0.8
+    assert parts.measured_share(points[:500], 1) <= 1
 
 
-def results() -> dict:
-    return {
-        "environment": {"threads": 2, "cpu": "a CPU"},
-        "coreset": {
-            "n_select": 10,
-            "shape": [100, 8],
-            "textbook": 6.0,
-            "product": 0.05,
-            "ours": 0.1,
-        },
-        "anomalib": None,
-        "anomalib_shape": {"n_select": 10, "shape": [100, 8], "ours": 0.2, "product": 0.1},
-        "scoring": [
-            {"queries": 9, "bank": 10, "dim": 8, "ours": 2.0, "faiss_flat": 3.0, "product": 1.0}
-        ],
-        "whole": {
-            "ours": {"whole": 50.0, "peak_gb": 1.0},
-            "public": {"whole": 200.0, "peak_gb": 2.0},
-        },
-        "million": {"picks": 10_000, "selection": 20.0, "peak_gb": 1.5},
-    }
+def test_the_core_s_parts_are_measured_on_floats_and_on_whole_numbers():
+    generator = np.random.default_rng(0)
+    for features in (
+        generator.standard_normal((2300, 140)).astype(np.float32),
+        generator.integers(0, 128, (2300, 140)).astype(np.uint8),
+    ):
+        train, test = features[:2200], features[2200:]
+        found = parts.scoring(train, test, 0.1)
+        assert (found["queries"], found["bank"], found["dim"]) == (100, 220, 140)
+        assert 0.5 < found["hnsw_recall"] <= 1
+        assert parts.anomalib_shape(train[:400], 20)["shape"] == [400, 20]
 
 
-def test_the_table_holds_ratios_good_and_bad_and_leaves_out_what_was_not_measured():
-    text = run.table(results())
-    assert "| 6.00 s | 0.10 s | 60 |" in text
-    assert "| 0.05 s | 0.10 s | 0.5 |" in text
-    assert "| 200.00 s | 50.00 s | 4.0 |" in text
-    assert "anomalib 2" not in text
+def test_a_case_runs_in_its_own_process_and_says_its_peak(
+    small_mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    (tmp_path / "build").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parts, "DATA", small_mvtec)
+    monkeypatch.setattr(case, "DEFAULT", replace_layers(SMALL, ["layer2", "layer3"]))
+    case.main(["study", "1", "--times", "2", "--ratio", "0.01"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["images"], found["patches"], found["picks"]) == (16, 8 * 28 * 28, 63)
+    assert min(found[part] for part in ("extraction", "coreset", "scores")) > 0
+    assert found["peak_gb"] > 0.1
+    with pytest.raises(SystemExit):
+        case.main(["nothing", "1"])
+
+
+def replace_layers(settings: BackboneSettings, layers: list[str]) -> BackboneSettings:
+    return settings.model_copy(update={"layers": layers})
 
 
 def test_the_readme_s_table_is_replaced_between_its_marks(tmp_path, monkeypatch):

@@ -6,17 +6,15 @@ from settings_cases import cases, check_examples, check_invalid, check_missing, 
 from ad.validation import validate
 from studies.backbones.settings import Settings
 
-PARAMS = {"names": ["resnet18"], "weights": "folder", "cost_images": 8}
+PARAMS = {"names": ["resnet18"], "weights": "folder"}
 VALID = {
     "names": [["resnet18"], ["resnet18", "efficientnet_b1.ft_in1k"]],
     "weights": ["folder", "hub"],
-    "cost_images": [1, 64, None],
 }
 
 INVALID = {
     "names": [[], None, "resnet18", ["a", "a"], [""], ["a b"], ["../a"], ["a/b"], [18]],
     "weights": ["", None, "random", "file", True],
-    "cost_images": [0, -1, 1.5, "64", True],
 }
 
 

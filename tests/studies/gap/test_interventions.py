@@ -9,13 +9,14 @@ from sklearn.metrics import precision_recall_curve
 from small_data import write_competition, write_mvtec
 
 from ad.backbone import load_backbone
-from ad.dataset import scan, write_manifest
+from ad.dataset import write_manifest
 from ad.memory_bank import score_images
 from ad.metrics import f1_score, image_auroc
 from studies.gap import factors, listings, loaders
 from studies.gap import interventions as iv
 from studies.gap import ranking as factor_ranking
 from studies.gap.forensics import Reading, Reported
+from tools.scan import scan
 
 MODELS = [Reported("m", "0.4", "0.44")]
 

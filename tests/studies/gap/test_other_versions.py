@@ -8,10 +8,11 @@ import pytest
 import yaml
 from small_data import write_mvtec
 
-from ad.dataset import scan, write_manifest
+from ad.dataset import write_manifest
 from ad.files import read_json, write_json
 from studies.gap import factors, other_versions
 from studies.gap import interventions as iv
+from tools.scan import scan
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ad.backbone import load_backbone
-from ad.dataset import of_split, scan, write_manifest
+from ad.dataset import of_split, write_manifest
 from ad.features import PatchSettings, extract_features
 from ad.files import load_array, save_array, write_csv, write_json
 from ad.memory_bank import score_images
 from studies.gap import records as gap
+from tools.scan import scan
 
 LAYERS = ["layer1", "layer2"]
 

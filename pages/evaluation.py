@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import average_precision_score
 
 from ad import metrics
 from ad.dataset import ImageRecord
 from ad.files import write_csv
 from ad.images import InputRule, read_mask
-from ad.report import markdown_table
+from pages.report import markdown_table
 
 MEANINGS = {
     "image_auroc": "image AUROC",
@@ -55,9 +56,48 @@ def image_quality(
         quality[name] = getattr(table, name)
     if metrics.both_classes(labels):
         quality["image_auroc"] = metrics.image_auroc(labels, scores)
-        quality["average_precision"] = metrics.average_precision(labels, scores)
+        quality["average_precision"] = float(average_precision_score(labels, scores))
         quality["oracle_f1"], quality["oracle_threshold"] = metrics.oracle_f1(labels, scores)
     return quality
+
+
+def summarise(
+    train: Sequence[ImageRecord],
+    test: Sequence[ImageRecord],
+    scores: np.ndarray,
+    threshold: float,
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """Gather a run's counts, its threshold and its quality over images."""
+    flags = scores > threshold
+    counts = {"n_train": len(train), "n_test": len(test), "n_flagged": int(flags.sum())}
+    quality = image_quality(known_labels(test), scores, flags, seed=seed)
+    return counts | {"threshold": threshold} | quality
+
+
+def both_sets(run: Mapping[str, float], locked: Mapping[str, float]) -> str:
+    """Lay out the figures of the run's images and of the locked ones side by side."""
+    rows = [
+        {"figure": words, "this run": run[key], "locked set": locked[key]}
+        for key, words in MEANINGS.items()
+        if key in run and key in locked
+    ]
+    return markdown_table(rows)
+
+
+def locked_findings(run: Mapping[str, float], locked: Mapping[str, float]) -> str:
+    """Say whether the locked set agrees with the run's images."""
+    if "f1" not in locked or "f1" not in run:
+        return "Nothing is compared: labels are unknown, or there is no locked set."
+    agree = run["f1_low"] <= locked["f1_high"] and locked["f1_low"] <= run["f1_high"]
+    return (
+        f"On the locked set F1 is **{locked['f1']:.3f}** ({locked['f1_low']:.3f} to "
+        f"{locked['f1_high']:.3f}), on the run's images {run['f1']:.3f} ({run['f1_low']:.3f} to "
+        f"{run['f1_high']:.3f}); image AUROC {locked['image_auroc']:.3f} and "
+        f"{run['image_auroc']:.3f}. The intervals {'overlap' if agree else 'do not overlap'}; they "
+        f"hold each threshold fixed. Both sets are synthetic: they say nothing about real devices."
+    )
 
 
 def read_masks(records: Sequence[ImageRecord], folder: Path, rule: InputRule) -> np.ndarray | None:

@@ -5,22 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ad.backbone import load_backbone
-from ad.features import PatchSettings, extract_features
+from ad.backbone import Backbone, load_backbone
+from ad.features import features_of
+from ad.params import BackboneSettings, Image, Patch, Runtime
 from studies.search.maps import MapCache
 
 
+def network(layers: list) -> Backbone:
+    return load_backbone(BackboneSettings(name="resnet10t", weights="random", layers=layers))
+
+
 def cache_of(root: Path, folder: Path, *, resize: int | None, dims: tuple) -> MapCache:
-    return MapCache(
-        load_backbone("resnet10t", weights="random", layers=["layer2", "layer3"]),
-        sorted(root.rglob("train/good/*.png")),
-        folder,
-        image_size=64,
-        image_resize=resize,
-        settings=PatchSettings(3, *dims),
-        threads=1,
-        progress=False,
-    )
+    backbone = network(["layer2", "layer3"])
+    rule = backbone.input_rule(Image(size=64, resize=resize))
+    patch = Patch(size=3, pretrain_dim=dims[0], target_dim=dims[1])
+    paths = sorted(root.rglob("train/good/*.png"))
+    return MapCache(backbone, paths, folder, rule, patch, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -44,23 +44,17 @@ def test_features_are_those_of_extraction(
     cache = cache_of(small_mvtec, tmp_path, resize=resize, dims=dims)
     rows = np.array([3, 0, 2])
     found = cache.features(rows, size=size, layers=layers, patch_size=patch_size)
-    extract_features(
-        load_backbone("resnet10t", weights="random", layers=layers),
-        [cache.paths[row] for row in rows],
-        tmp_path / "f.npy",
-        PatchSettings(patch_size, *dims),
-        image_size=size,
-        image_resize=None if resize is None else round(resize * size / 64),
-        batch_size=4,
-        memory_gb=3.0,
-        threads=1,
+    backbone = network(layers)
+    rule = backbone.input_rule(
+        Image(size=size, resize=None if resize is None else round(resize * size / 64))
     )
-    np.testing.assert_allclose(found, np.load(tmp_path / "f.npy"), rtol=1e-5, atol=1e-6)
+    patch = Patch(size=patch_size, pretrain_dim=dims[0], target_dim=dims[1])
+    paths = [cache.paths[row] for row in rows]
+    expected = features_of(backbone, paths, patch, rule, Runtime(threads=1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_each_image_passes_the_network_once_a_size(
-    small_mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_each_image_passes_the_network_once_a_size(small_mvtec: Path, tmp_path: Path):
     cache = cache_of(small_mvtec, tmp_path, resize=None, dims=(None, None))
     seen = []
     cache.backbone.model.conv1.register_forward_pre_hook(

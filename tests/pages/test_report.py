@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from ad.report import environment_line, inputs_note, markdown_table, score_unit
+from pages.report import environment_line, inputs_note, markdown_table, score_unit
 
 INPUTS = {
     "data": {
