@@ -188,19 +188,6 @@ def kind_rows(rows: Sequence[Mapping]) -> list[dict[str, object]]:
     return table
 
 
-def summary(rows: Sequence[Mapping]) -> dict[str, dict[str, object]]:
-    """Give each kind's mean figures for the metrics."""
-    found = {}
-    for kind in dict.fromkeys(row["copies"] for row in rows):
-        own = [row for row in rows if row["copies"] == kind]
-        alarms, n = (sum(row[key] for row in own) for key in ("false_alarms", "unseen_normals"))
-        found[kind] = {"false_alarm_rate": alarms / n}
-        for key in ("image_auroc", "f1"):
-            values = [row[key] for row in own]
-            found[kind][key] = None if None in values else float(np.mean(values))
-    return found
-
-
 def comparisons(kinds: Sequence[str], control: str) -> list[tuple[str, str]]:
     """List what is compared: each kind with no copies, and with the control's copies."""
     return [(kind, PLAIN) for kind in kinds] + [

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.model_selection import KFold
 
 from ad.protocol import BankImages, Protocol, cross_validate, fold_indices
+from studies.shared.rates import compare_flags
 
 PLAIN = "none"
 # Gives features of changed images: (image numbers, kind, seed) to (n, h, w, dim).
@@ -158,14 +158,6 @@ class Departure:
         return self.leaves(level) and self.p_hidden < level
 
 
-def _more_often(more: np.ndarray, less: np.ndarray) -> float:
-    """Return the p-value of flags ``more`` being no more frequent than ``less``, image by image."""
-    for_it, against = int((more & ~less).sum()), int((less & ~more).sum())
-    if for_it + against == 0:
-        return 1.0
-    return float(binomtest(for_it, for_it + against, 0.5, alternative="greater").pvalue)
-
-
 def _flags(runs: Sequence[Run], kind: str | None) -> np.ndarray:
     return np.concatenate(
         [(run.unseen if kind is None else run.changed[kind]) > run.threshold for run in runs]
@@ -181,6 +173,6 @@ def departures(runs: Sequence[Run], kinds: Sequence[str]) -> list[Departure]:
         before = _flags(without, kind)
         after = _flags([run for run in runs if run.kind == kind], kind)
         counts = (int(each.sum()) for each in (plain, before, after))
-        tests = _more_often(before, plain), _more_often(before, after)
+        tests = (compare_flags(before, other, alternative="greater")[2] for other in (plain, after))
         found.append(Departure(kind, len(plain), *counts, *tests))
     return found

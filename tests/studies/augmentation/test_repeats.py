@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from ad.protocol import BankSettings
+from ad.params import Coreset, Score
+from ad.protocol import Protocol
 from studies.augmentation import repeats as study
 
-SETTINGS = BankSettings(0.1, None, 2, squared=False)
+PROTOCOL = Protocol(Coreset(ratio=0.1), Score(num_neighbors=2, squared=False), 0)
 
 
 def features(n: int, seed: int) -> np.ndarray:
@@ -36,11 +37,8 @@ def repeats(shift: float) -> list[study.Run]:
         test,
         ["far", "same"],
         changed,
-        SETTINGS,
-        repeats=3,
-        folds=2,
-        n_copies=12,
-        seed=0,
+        PROTOCOL,
+        study.Repeats(3, 2, 12),
     )
 
 
