@@ -53,6 +53,8 @@ class Effect:
         Interval at the level that holds for the whole family of comparisons.
     group : str
         The defect that it is about; empty for all.
+    moved : bool
+        Whether any pair of images changed its order in any repeat.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Effect:
     low: float
     high: float
     group: str = ""
+    moved: bool = True
 
     @property
     def sure(self) -> int:
@@ -140,7 +143,9 @@ def effects(
         for kind, against in pairs:
             change = wins[kind] - wins[against]
             ends = _interval(change, draws, level)
-            found.append(Effect(kind, against, float(change.mean()), *ends, group))
+            found.append(
+                Effect(kind, against, float(change.mean()), *ends, group, bool(change.any()))
+            )
     return found
 
 
@@ -154,11 +159,10 @@ def defect_groups(defects: Sequence[str | None], labels: np.ndarray) -> dict[str
 def defect_rows(found: Sequence[Effect]) -> list[dict[str, object]]:
     """Lay out effects by defect: a row a defect, a column a kind, surely changed ones marked."""
     rows: dict[str, dict[str, object]] = {}
-    for each in found:
-        row = rows.setdefault(each.group, {"defect": each.group})
-        row[each.kind] = f"{each.change:+.3f} ({each.low:+.3f} to {each.high:+.3f})" + (
-            " *" if each.sure else ""
-        )
+    for e in found:
+        row = rows.setdefault(e.group, {"defect": e.group})
+        words = f"{e.change:+.3f} ({e.low:+.3f} to {e.high:+.3f}){' *' if e.sure else ''}"
+        row[e.kind] = words if e.moved else "unchanged"
     return list(rows.values())
 
 

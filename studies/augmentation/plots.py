@@ -49,6 +49,7 @@ def draw_runs(rows: Sequence[Mapping]) -> Figure:
             ax.plot(values, [y] * len(values), "o", color=NORMAL_COLOUR, alpha=0.5)
             ax.plot(np.mean(values), y, "|", color="black", markersize=16)
         ax.set_xlabel(titles[key])
+        ax.locator_params(axis="x", nbins=4)
         ax.grid(axis="x", alpha=0.3)
     _level_names(axes[0, 0], kinds)
     axes[0, -1].plot([], [], "o", color=NORMAL_COLOUR, alpha=0.5, label="a repeat")
