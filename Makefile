@@ -9,23 +9,26 @@ export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
+# As root (in a container) JupyterLab starts only if told so.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 STUDIES := $(notdir $(patsubst %/dvc.yaml,%,$(wildcard studies/*/dvc.yaml)))
 
 .PHONY: repro studies $(STUDIES) bench test lint lab data verify inputs lock
 .DEFAULT_GOAL := repro
 
 repro: inputs
-	dvc repro
+	@$(PY) -m tools.repro
 	@$(PY) -m tools.show_result
 
 studies: inputs
 	@echo "On two cores: make repro 1 minute, gap 8, reconpatch 26, thresholds 2, backbones 5,"
 	@echo "augmentation 4, search 3: about 50 minutes in all. One alone: make $(firstword $(STUDIES))"
-	dvc repro
-	@for study in $(STUDIES); do dvc repro studies/$$study/dvc.yaml || exit 1; done
+	@$(PY) -m tools.repro
+	@for study in $(STUDIES); do $(PY) -m tools.repro studies/$$study/dvc.yaml || exit 1; done
 
 $(STUDIES): inputs
-	dvc repro studies/$@/dvc.yaml
+	@$(PY) -m tools.repro studies/$@/dvc.yaml
 
 bench: inputs
 	$(PY) -m benchmarks.run
@@ -38,7 +41,7 @@ lint: $(READY)
 	ruff format --check .
 
 lab: inputs
-	jupyter lab --notebook-dir=.
+	jupyter lab --notebook-dir=. $(AS_ROOT)
 
 data: $(READY)
 	@test -n "$(FROM)" || { echo "usage: make data FROM=<folder>"; exit 2; }
@@ -49,7 +52,8 @@ verify: inputs
 
 # The embedded images come with the clone, in a DVC store inside it; the weights with the packages.
 inputs: $(READY)
-	@test -e data || dvc pull --quiet data.dvc
+	@test -e data || dvc pull --quiet --remote store data.dvc
+	@test -e data_locked || dvc pull --quiet --remote store data_locked.dvc
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11")'

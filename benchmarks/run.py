@@ -37,6 +37,7 @@ ANOMALIB = "anomalib==2.7.0"
 NOTEBOOK = Path("benchmarks/30_benchmarks.ipynb")
 # The student team's configuration; the weights do not change the cost.
 TEAM_PARAMS = {
+    "data": {"locked": None},  # the same images as the public protocol's
     "backbone": {"name": TEAM.name, "weights": TEAM.weights, "layers": TEAM.layers},
     "patch": {"pretrain_dim": DIM, "target_dim": DIM},
     "coreset": {"ratio": 0.1, "projection_dim": 128},

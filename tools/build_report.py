@@ -15,6 +15,7 @@ from nbconvert.exporters import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from ad.files import atomic_path, read_json, write_text
+from tools.stage import stage_command
 
 RENDERED, ARTIFACTS, REPORTS = Path("artifacts/rendered"), Path("artifacts"), Path("reports")
 STAGES = (
@@ -159,7 +160,9 @@ def main(notebooks: list[str]) -> None:
     for name in ("submission.csv", "environment.json"):
         copy(ARTIFACTS / name, REPORTS / name)
     write_text(REPORTS / "index.html", page("Anomaly detection: the result", body, code=False))
+    print(f"report: {len(STAGES) + 1} pages in {REPORTS}/")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with stage_command(*map(Path, sys.argv[1:2])):
+        main(sys.argv[1:])

@@ -20,6 +20,7 @@ from ad.protocol import Protocol, fold_indices
 from tools.headers import check_resizing
 from tools.parameters import read_params
 from tools.scan import detect_layout, scan
+from tools.stage import stage_command
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # the renderer leaves it beside the images that it draws
 
@@ -85,11 +86,13 @@ def main() -> None:
     except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None
     data, weights = inputs["data"], inputs["weights"]
-    print(f"{data['n_train']} training and {data['n_test']} test images, {data['layout']} layout")
-    print(f"backbone {weights['backbone']}, weights {weights['source']}")
-    if weights["source"] == "random":
-        print("WARNING: random weights; quality figures will mean nothing")
+    loud = "; RANDOM WEIGHTS: quality figures will mean nothing" * (weights["source"] == "random")
+    print(
+        f"check_inputs: {data['n_train']} training and {data['n_test']} test images, "
+        f"{data['layout']} layout; {weights['backbone']}, weights {weights['source']}{loud}"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    with stage_command():
+        main()

@@ -1,6 +1,8 @@
 """Read ``params.yaml`` and the parameters that a stage declares in its ``dvc.yaml``."""
 
 import importlib
+import re
+from collections.abc import Iterator
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -48,37 +50,69 @@ def _read_section(path: Path) -> Section:
         raise ValueError(f"{path}: {error}") from None
 
 
-def stage_parameters(address: str, extra: list[str]) -> dict[str, object]:
-    """Return the parameters that a stage declares, and those of the command line, flattened.
+def _files(entry: dict) -> Iterator[tuple[Path, list[str] | None]]:
+    """Give the files of parameters that a stage names, and the keys of each; None for all."""
+    for declared in entry.get("params", []):
+        files = declared if isinstance(declared, dict) else {"params.yaml": [declared]}
+        yield from ((Path(file), keys) for file, keys in files.items())
 
-    ``image.size`` becomes ``image_size``; ``seeds`` of studies/gap/params.yaml ``gap_seeds``.
+
+def read_stage(address: str) -> tuple[dict, dict[str, object]]:
+    """Read a stage's entry in its dvc.yaml, and the values that it declares, as they stand.
+
     As ``dvc.api.params_show``, which reads every pipeline and lock file for it: a second a stage.
 
     Parameters
     ----------
     address : str
         As DVC names a stage: ``evaluate``, or ``studies/gap/dvc.yaml:forensics``; matrix stages
-        with ``@`` and their value.  Empty outside of DVC.
+        with ``@`` and their value.
+
+    Returns
+    -------
+    entry : dict
+        Its ``deps`` have no references any more.
+    declared : dict
+        Values by ``file: key``.
+    """
+    pipeline, _, name = address.rpartition(":")
+    stages = yaml.safe_load(Path(pipeline or "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    name, _, item = name.partition("@")
+    entry, declared = stages[name], {}
+    root = read_yaml(Path("params.yaml"))
+    for file, keys in _files(entry):
+        values = read_yaml(file)
+        chosen = {key: reduce(getitem, key.split("."), values) for key in keys or values}
+        declared |= {f"{file.as_posix()}: {key}": v for key, v in flatten(chosen).items()}
+
+    def resolve(match: re.Match) -> str:  # DVC's references: to params.yaml, or a matrix's value
+        key = match[1]
+        return item if key.startswith("item.") else str(reduce(getitem, key.split("."), root))
+
+    deps = [re.sub(r"\$\{([\w.]+)\}", resolve, dep) for dep in entry.get("deps", [])]
+    return {**entry, "deps": deps}, declared
+
+
+def stage_parameters(address: str, extra: list[str]) -> dict[str, object]:
+    """Return the parameters that a stage declares, and those of the command line, flattened.
+
+    ``image.size`` becomes ``image_size``; ``seeds`` of studies/gap/params.yaml ``gap_seeds``.
+
+    Parameters
+    ----------
+    address : str
+        See `read_stage`; empty outside of DVC.
     extra : list of str
         ``key=value``, values as YAML.
     """
     parameters: dict[str, object] = {}
-    if address:
-        pipeline, _, name = address.rpartition(":")
-        stages = yaml.safe_load(Path(pipeline or "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-        for declared in stages[name.partition("@")[0]].get("params", []):
-            files = declared if isinstance(declared, dict) else {"params.yaml": [declared]}
-            for file, keys in files.items():
-                parameters |= _declared(Path(file), keys)
+    for file, keys in _files(read_stage(address)[0]) if address else ():
+        own = file.parent != Path()
+        values = (_read_section(file) if own else read_params(file)).model_dump()
+        chosen = {key: reduce(getitem, key.split("."), values) for key in keys or values}
+        prefix = f"{file.parent.name}_" if own else ""
+        parameters |= {prefix + k.replace(".", "_"): v for k, v in flatten(chosen).items()}
     for item in extra:
         key, _, value = item.partition("=")
         parameters[key] = yaml.safe_load(value)
     return parameters
-
-
-def _declared(path: Path, keys: list[str] | None) -> dict[str, object]:
-    own = path.parent != Path()
-    values = (_read_section(path) if own else read_params(path)).model_dump()
-    chosen = {key: reduce(getitem, key.split("."), values) for key in keys or values}
-    prefix = f"{path.parent.name}_" if own else ""
-    return {prefix + key.replace(".", "_"): value for key, value in flatten(chosen).items()}

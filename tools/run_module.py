@@ -8,6 +8,7 @@ import os
 import sys
 
 from tools.parameters import stage_parameters
+from tools.stage import STAGE, stage_command
 
 
 def main(arguments: list[str]) -> None:
@@ -16,11 +17,13 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(__doc__)
     name, *extra = arguments
     try:
-        parameters = stage_parameters(os.environ.get("DVC_STAGE", ""), extra)
+        parameters = stage_parameters(os.environ.get(STAGE, ""), extra)
+        print(" ".join([name, *extra]), flush=True)
         importlib.import_module(name).main(parameters)
     except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {name}: {error}") from None
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with stage_command():
+        main(sys.argv[1:])

@@ -18,6 +18,7 @@ from traitlets.config import Config
 
 from ad.files import write_text
 from tools.parameters import stage_parameters
+from tools.stage import STAGE, stage_command
 
 
 def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:
@@ -53,22 +54,26 @@ def main(arguments: list[str]) -> None:
     if len(arguments) < 2:
         raise SystemExit(__doc__)
     notebook, output = Path(arguments[0]), Path(arguments[1])
-    parameters = stage_parameters(os.environ.get("DVC_STAGE", ""), arguments[2:])
+    parameters = stage_parameters(os.environ.get(STAGE, ""), arguments[2:])
     check_parameters(notebook, parameters)
     # The kernel must be this environment's own, and equal runs need equal settings.
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
     os.environ["PYTHONPATH"] = str(Path.cwd())  # this tree's ad, also in a copy of the tree
     os.environ["PYTHONHASHSEED"] = "0"
+    # tqdm wants a widget for its bars, which are plain text here.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
     os.environ["SOURCE_DATE_EPOCH"] = "0"
     os.environ["MATPLOTLIBRC"] = str(Path.cwd() / "matplotlibrc")
     if not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"
     config = Config()
+    # What a kernel logs when it is stopped; an error in a cell does not come through its log.
+    config.NotebookClient.extra_arguments = ["--log-level=50"]
     if os.name != "nt":  # sockets as files: no warning about TCP, and no network needed
         config.KernelManager.transport = "ipc"
     executed = output.with_name(f"{output.stem}.failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{notebook.stem}: {', '.join(f'{k}={v}' for k, v in parameters.items())}", flush=True)
+    print(" ".join([notebook.stem, *arguments[2:]]), flush=True)
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -86,9 +91,17 @@ def main(arguments: list[str]) -> None:
             f"{notebook}: {error.ename}: {error.evalue}\n"
             f"(the notebook as far as it came: {executed})"
         ) from None
+    except RuntimeError as error:  # the kernel's process is gone
+        raise SystemExit(
+            f"{notebook}: {' '.join(str(error).split())}; was it killed, or out of memory?"
+        ) from None
+    except KeyboardInterrupt:
+        executed.unlink(missing_ok=True)
+        raise
     write_text(output, settle(executed))
     executed.unlink()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with stage_command():
+        main(sys.argv[1:])

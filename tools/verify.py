@@ -47,7 +47,8 @@ def clone(target: Path) -> None:
     cache = Path(".dvc/cache").resolve()
     if cache.is_dir():
         run(sys.executable, "-m", "dvc", "cache", "dir", "--local", str(cache), cwd=target)
-    run(sys.executable, "-m", "dvc", "pull", "--quiet", "data.dvc", cwd=target)
+    command = (sys.executable, "-m", "dvc", "pull", "--quiet", "--remote", "store")
+    run(*command, "data.dvc", "data_locked.dvc", cwd=target)
 
 
 def output_hashes(lock: Path) -> dict[str, str]:

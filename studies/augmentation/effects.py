@@ -7,8 +7,7 @@ import numpy as np
 
 from ad.metrics import f1_score, image_auroc
 from studies.augmentation.repeats import PLAIN, Run
-from studies.shared.rates import rate_interval
-from studies.shared.uncertainty import pair_wins
+from studies.shared.uncertainty import difference_interval, pair_wins, rate_interval
 
 LEVEL = 0.95  # of all comparisons of a family together
 DRAWS = 10_000
@@ -98,11 +97,7 @@ def _interval(wins: np.ndarray, draws: _Draws, level: float) -> tuple[float, flo
     """Return the interval of the mean of ``wins``, shape (n_repeats, n_anomalous, n_normal)."""
     means = [((draws.anomalous @ own) * draws.normal).sum(axis=1) for own in wins]
     values = (np.stack(means, axis=1) * draws.repeats).sum(axis=1)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    if high - low < 1e-12:  # no pair of images changed its order, in no repeat
-        bound = rate_interval(0, wins.shape[1], level=level)[1]
-        low, high = low - bound, high + bound
-    return float(low), float(high)
+    return difference_interval(values, float(wins.mean()), wins.shape[1], level)
 
 
 def effects(

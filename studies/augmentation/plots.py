@@ -10,7 +10,7 @@ from pages.plots import ANOMALOUS_COLOUR, NORMAL_COLOUR, THRESHOLD_STYLE, plain_
 from studies.augmentation.copies import Copies
 from studies.augmentation.effects import Effect
 from studies.augmentation.repeats import PLAIN, Departure
-from studies.shared.rates import rate_interval
+from studies.shared.uncertainty import rate_interval
 
 
 def _level_names(ax: plt.Axes, names: Sequence[str]) -> None:

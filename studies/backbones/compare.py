@@ -249,7 +249,7 @@ def _quality_words(
 
     text += f" Beside it, on the same {len(base['quality']['scores'])} test images: "
     text += "; ".join(
-        f"{word} {', '.join(named(verdict)) or 'none'}"
+        f"{word}: {', '.join(named(verdict)) or 'none'}"
         for verdict, word in (
             ("better", "better"),
             ("worse", "worse"),
@@ -257,7 +257,7 @@ def _quality_words(
         )
     )
     text += (
-        f". The images are paired, and the {len(comparisons)} interval(s) hold together with "
+        f". The images are paired; the {len(comparisons)} interval(s) hold together at "
         f"{LEVEL:.0%}. "
     )
     return text + _answer(comparisons, costs, base["name"])
@@ -270,12 +270,12 @@ def _answer(comparisons: Sequence[Comparison], costs: Mapping[str, float], base:
         return f"So a change pays: `{cheapest}` is the cheapest of those that are better."
     alike = [base, *(each.name for each in comparisons if each.verdict == "not told apart")]
     cheapest = min(alike, key=costs.get)
+    answer = "So nothing here speaks for a dearer network"
     if cheapest == base:
-        return f"So nothing here pays for a dearer network than `{base}`."
-    return (
-        f"So nothing here pays for a dearer network, and `{cheapest}`, which the test images do "
-        f"not tell from `{base}`, is cheaper. Not told apart is not the same as equal."
-    )
+        answer += f" than `{base}`"
+    else:
+        answer += f", and `{cheapest}`, which the test images do not tell from `{base}`, is cheaper"
+    return f"{answer}. Not told apart is not the same as equal."
 
 
 def _cost_words(results: Sequence[Result]) -> str:

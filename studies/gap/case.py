@@ -87,6 +87,24 @@ class Case(Section):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def case_of(names: Mapping[str, object]) -> Case:
+    """Gather the case from a notebook's parameters; paths are from the repository's root."""
+    return Case(
+        manifest="artifacts/manifest.csv",
+        data=str(names["data_path"]),
+        backbone=BackboneSettings.of(names, "backbone_"),
+        image=Image.of(names, "image_"),
+        patch=Patch.of(names, "patch_"),
+        coreset=Coreset(
+            ratio=names["gap_coreset_ratio"], projection_dim=names["coreset_projection_dim"]
+        ),
+        score=Score.of(names, "score_"),
+        runtime=Runtime.of(names, "runtime_"),
+        folds=names["cv_folds"],
+        seed=names["seed"],
+    )
+
+
 def default_tag(backbone: str) -> str | None:
     """Return the pretrained tag that this timm gives a name without one; ``None`` if none."""
     config = get_pretrained_cfg(backbone)

@@ -5,7 +5,8 @@ anomalous images) is a fraction of small whole numbers, so a printed value leave
 comparisons are between integers: no border is lost to rounding.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from math import comb
@@ -13,6 +14,7 @@ from math import comb
 import numpy as np
 
 ROUNDINGS = ("round", "truncate", "either")
+PARTS = ("public", "private")
 
 
 @dataclass(frozen=True)
@@ -274,3 +276,16 @@ def flag_counts(reported: Reported, reading: Reading) -> FlagCounts:
         tuple(np.unique(flags).tolist()),
         bool((exact if reading.private == "all" else inside).any()),
     )
+
+
+def reported_case(forensics: Mapping) -> tuple[list[Reported], Reading]:
+    """Take the printed values and how they are read from what the forensics wrote."""
+    reading = standard_reading(**forensics["reading"])
+    if not splits(reading)[0]:  # no split prints the other entrant's value
+        reading = replace(reading, other_private="")
+    return [Reported(**model) for model in forensics["models"]], reading
+
+
+def named_values(models: Sequence[Reported]) -> dict[str, float]:
+    """Name each printed value by model and part."""
+    return {f"{m.name} {part}": float(getattr(m, part)) for m in models for part in PARTS}

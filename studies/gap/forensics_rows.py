@@ -1,8 +1,8 @@
 """Tables of the forensic study, as rows for Markdown."""
 
 from studies.gap.forensics import flag_window, strength
-from studies.gap.forensics_text import compared
 from studies.gap.investigation import AMOUNTS, Investigation, Weighed
+from studies.gap.words import compared
 
 
 def setting(study: Investigation) -> str:

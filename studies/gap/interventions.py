@@ -1,7 +1,7 @@
 """Count what a change in a run changes.
 
-A ``Control`` is the unchanged run, and a ``Row`` one factor's effect on it; `studies.gap.factors`
-carries the factors out.
+A ``Control`` is the unchanged run, and a ``Row`` one factor's effect on it; the modules
+``*_factors`` carry the factors out.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ad.dataset import of_split
-from ad.metrics import bootstrap_interval, both_classes, f1_score, image_auroc
+from ad.metrics import both_classes, f1_score, image_auroc
 from ad.protocol import BankImages, CrossValidated, Protocol, cross_validate, fold_indices
 from pages.evaluation import known_labels
 from studies.gap.case import Case
 
 NUMERICAL, CHOICE, MISTAKE = "numerical or chance", "choice", "mistake"
-RUN, REENACTED, NOT_RUN = "run", "re-enacted", "not run"
+RUN, REENACTED, ARGUED, NOT_RUN = "run", "re-enacted", "argued", "not run"
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,20 @@ class Outcome:
 class Row:
     """One factor's effect.
 
-    Quality and ``hits`` are ``None`` where labels are unknown, and all figures where the factor
-    could not be run; ``note`` then says why.
+    ``f1``, ``image_auroc`` and ``hits`` are ``None`` where labels are unknown, and all figures
+    where the factor was not run; ``note`` then says why, or argues what it would do.
     """
 
     factor: str
-    group: str
     kind: str
-    how: str  # RUN, REENACTED or NOT_RUN
-    f1: float | None
-    f1_low: float | None
-    f1_high: float | None
-    image_auroc: float | None
-    n_flagged: int | None
-    flags_changed: int | None
-    hits: int | None  # anomalous images that are flagged
-    note: str
+    how: str  # RUN, REENACTED, ARGUED or NOT_RUN
+    note: str = ""
+    f1: float | None = None
+    image_auroc: float | None = None
+    n_flagged: int | None = None
+    flags_changed: int | None = None
+    hits: int | None = None  # anomalous images that are flagged
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,32 +76,27 @@ class Control:
     def row(
         self,
         factor: str,
-        group: str,
         outcome: Outcome | np.ndarray,
         *,
         kind: str = NUMERICAL,
         how: str = RUN,
-        scores: np.ndarray | None = None,
         note: str = "",
     ) -> Row:
         """Compare an outcome, or flags alone, with the control."""
-        if isinstance(outcome, Outcome):
-            flags, scores = outcome.flags, outcome.scores
-        else:
-            flags = np.asarray(outcome, dtype=bool)
-        quality: list[float | None] = [None] * 4
+        scores = outcome.scores if isinstance(outcome, Outcome) else None
+        flags = outcome.flags if isinstance(outcome, Outcome) else np.asarray(outcome, dtype=bool)
+        f1 = auroc = hits = None
         if self.labels is not None:
-            low, high = bootstrap_interval(self.labels, flags, seed=self.case.seed)
-            quality[:3] = [f1_score(self.labels, flags), low, high]
+            f1 = f1_score(self.labels, flags)
+            hits = int(flags[self.labels == 1].sum())
             if scores is not None and both_classes(self.labels):
-                quality[3] = image_auroc(self.labels, scores)
+                auroc = image_auroc(self.labels, scores)
         changed = int(np.sum(flags != self.outcome.flags))
-        hits = None if self.labels is None else int(flags[self.labels == 1].sum())
-        return Row(factor, group, kind, how, *quality, int(flags.sum()), changed, hits, note)
+        return Row(factor, kind, how, note, f1, auroc, int(flags.sum()), changed, hits)
 
-    def not_run(self, factor: str, group: str, why: str, *, kind: str = NUMERICAL) -> Row:
-        """Say why a factor could not be run."""
-        return Row(factor, group, kind, NOT_RUN, *[None] * 7, why)
+    def changed(self, factor: str, features: np.ndarray, *, kind: str = NUMERICAL) -> Row:
+        """Run the protocol on other features and compare."""
+        return self.row(factor, detect(features, self.n_train, self.case), kind=kind)
 
 
 @dataclass(frozen=True)

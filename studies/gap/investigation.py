@@ -220,7 +220,13 @@ def private_anomalous(reading: Reading) -> list[int]:
 def summary(study: Investigation) -> dict[str, object]:
     """Gather the figures for JSON; factors are log10, ``None`` where something is impossible."""
     n_anomalous = study.plain.reading.n_anomalous
-    result: dict[str, object] = {}
+    result: dict[str, object] = {
+        "models": [model.__dict__ for model in study.models],
+        "reading": {
+            key: getattr(study.main.reading, key)
+            for key in ("n_images", "n_anomalous", "other_private")
+        },
+    }
     for key, weighed in (("printed", study.plain), ("with_evidence", study.evident)):
         if weighed is None or not weighed.possible:
             result[key] = None

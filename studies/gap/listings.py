@@ -6,12 +6,15 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
+
+import numpy as np
 
 from pages.environment import file_system
 
 
 def hash_order(names: Sequence[str]) -> list[str]:
-    """Order names by a hash of them, as a hashed directory or an unordered set would."""
+    """Order names by a hash of them, as an unordered set would."""
     return sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
@@ -23,9 +26,61 @@ def natural_order(names: Sequence[str]) -> list[str]:
     )
 
 
-def unpadded_order(names: Sequence[str]) -> list[str]:
-    """Order names as text after their numbers lost leading zeros: 10 before 2."""
-    return sorted(names, key=lambda name: re.sub(r"(?<!\d)0+(?=\d)", "", name))
+def half_md4(name: str, seed: np.ndarray) -> np.ndarray:
+    """Hash a name as an ext4 directory does (``half_md4`` of fs/ext4/hash.c), for many seeds.
+
+    Parameters
+    ----------
+    name : str
+        ASCII.
+    seed : array of uint32, shape (n, 4)
+        Each file system draws its own when it is made.
+
+    Returns
+    -------
+    array of uint64, shape (n,)
+        The hash, and below it the minor hash: ext4 lists a directory by rising values.
+    """
+    state, rest = seed.T.astype(np.uint32).copy(), name.encode()
+    while rest:
+        pad = (len(rest) | len(rest) << 8) * 0x10001 & 0xFFFFFFFF
+        words = []
+        for start in range(0, 32, 4):
+            word = pad
+            for letter in rest[:32][start : start + 4]:
+                word = (letter + (word << 8)) & 0xFFFFFFFF
+            words.append(np.uint32(word))
+        state += _half_md4_rounds(state, words)
+        rest = rest[32:]
+    return (state[1] & ~np.uint32(1)).astype(np.uint64) << np.uint64(32) | state[2]
+
+
+def _half_md4_rounds(state: np.ndarray, words: Sequence[np.uint32]) -> np.ndarray:
+    a, b, c, d = state.copy()
+    for mix, constant, turns, order in (
+        (lambda x, y, z: z ^ (x & (y ^ z)), 0, (3, 7, 11, 19), (0, 1, 2, 3, 4, 5, 6, 7)),
+        (lambda x, y, z: (x & y) + ((x ^ y) & z), 0x5A827999, (3, 5, 9, 13),
+         (1, 3, 5, 7, 0, 2, 4, 6)),
+        (lambda x, y, z: x ^ y ^ z, 0x6ED9EBA1, (3, 9, 11, 15), (3, 7, 2, 6, 1, 5, 0, 4)),
+    ):  # fmt: skip
+        with np.errstate(over="ignore"):  # sums are modulo 2^32
+            for number, word in enumerate(order):
+                total = a + mix(b, c, d) + words[word] + np.uint32(constant)
+                turn = np.uint32(turns[number % 4])
+                a, b, c, d = d, total << turn | total >> (np.uint32(32) - turn), b, c
+    return np.stack([a, b, c, d])
+
+
+def ext4_orders(names: Sequence[str], seeds: Sequence[UUID]) -> np.ndarray:
+    """List names as ext4 directories with these hash seeds do.
+
+    Returns
+    -------
+    array of int, shape (n_seeds, n_names)
+        Positions in ``names``.
+    """
+    words = np.array([np.frombuffer(seed.bytes, dtype="<u4") for seed in seeds])
+    return np.argsort([half_md4(name, words) for name in names], axis=0).T
 
 
 def raw_order(root: str | Path, paths: Sequence[str]) -> list[str]:
@@ -47,33 +102,9 @@ def raw_order(root: str | Path, paths: Sequence[str]) -> list[str]:
     return found
 
 
-def raw_listings(data: str | Path, paths: Sequence[str]) -> dict[str, list[str]]:
-    """List paths as the data's file system does, and as this machine's other kinds of it do."""
-    listed = {f"raw {file_system(data)}": raw_order(data, paths)}
-    for folder in (Path(tempfile.gettempdir()), Path("/dev/shm")):
-        name = f"raw {file_system(folder)}"
-        if folder.is_dir() and name not in listed:
-            listed[name] = listing_elsewhere(folder, paths)
-    return listed
-
-
-def listing_elsewhere(parent: str | Path, paths: Sequence[str]) -> list[str]:
-    """List files of these names as the file system of another folder would.
-
-    Parameters
-    ----------
-    parent : path
-        Empty files are created below it, in sorted order, and removed again.
-    paths : sequence of str
-        Relative paths with forward slashes.
-
-    Returns
-    -------
-    list of str
-        The same paths, in raw order.
-    """
-    with tempfile.TemporaryDirectory(dir=parent) as folder:
-        for path in sorted(paths):
-            (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
-            (Path(folder) / path).touch()
-        return raw_order(folder, paths)
+def file_systems() -> dict[str, Path]:
+    """Name the kinds of file system on which this machine lets files be made for a moment."""
+    folders = (Path(tempfile.gettempdir()), Path.cwd(), Path("/dev/shm"))
+    return {
+        file_system(folder): folder for folder in reversed(folders) if os.access(folder, os.W_OK)
+    }

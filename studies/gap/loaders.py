@@ -104,37 +104,32 @@ def run_network(
     *,
     loader: Loader = network_input,
     batch_size: int = 4,
-    order: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
     autocast: torch.dtype | None = None,
 ) -> np.ndarray:
     """Extract features batch by batch, whatever mode the network is in.
 
     Parameters
     ----------
-    order : array of int, optional
-        The order in which images fill the batches; rows of the result stay in manifest order.
+    rows : array of int, optional
+        The images, in this order; by default all of the manifest.
     autocast : torch.dtype, optional
         Lower precision for the layers that PyTorch's autocast lowers.
 
     Returns
     -------
-    array of float32, shape (n_images, h, w, dim)
+    array of float32, shape (n_rows, h, w, dim)
     """
     paths, rule = case.paths(), case.rule(network)
-    order = np.arange(len(paths)) if order is None else order
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    rows = np.arange(len(paths)) if rows is None else rows
 
-    def one_batch(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        images = torch.from_numpy(np.stack([loader(paths[row], rule) for row in rows]))
+    def one_batch(start: int) -> np.ndarray:
+        some = [loader(paths[row], rule) for row in rows[start : start + batch_size]]
+        images = torch.from_numpy(np.stack(some)).contiguous(memory_format=torch.channels_last)
         lower = torch.autocast("cpu", dtype=autocast) if autocast else nullcontext()
         with torch.inference_mode(), lower:
-            maps = network(images.contiguous(memory_format=torch.channels_last))
-        return rows, patch_features([values.float() for values in maps], case.patch).numpy()
+            maps = network(images)
+        return patch_features([values.float() for values in maps], case.patch).numpy()
 
-    result: np.ndarray | None = None
     with chunk_map() as run:
-        for rows, features in run(one_batch, batches):
-            if result is None:
-                result = np.empty((len(paths), *features.shape[1:]), dtype=np.float32)
-            result[rows] = features
-    return result
+        return np.concatenate(list(run(one_batch, range(0, len(rows), batch_size))))

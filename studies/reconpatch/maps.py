@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import load_file, save_file
 
+from ad.coreset import random_projection
 from ad.files import atomic_path
 from ad.parallel import chunk_map
-from ad.projection import random_projection
 
 ROWS = 8192  # patches a thread takes at a time
 
@@ -140,7 +140,8 @@ def patch_moments(patches: np.ndarray) -> Moments:
     return Moments(mean, eigenvalues, eigenvectors * signs)
 
 
-def _check_components(n_components: int, dim: int) -> None:
+def check_components(n_components: int, dim: int) -> None:
+    """Refuse more components than dimensions."""
     if not 1 <= n_components <= dim:
         raise ValueError(f"n_components={n_components} must be 1 to the feature's dim={dim}")
 
@@ -151,14 +152,14 @@ def pooling_map(dim: int, n_components: int) -> LinearMap:
     This is how the ReConPatch paper brings PatchCore to fewer dimensions (Hyun et al., 2024, the
     table over dimensions); it mixes neighbouring channels, whose order means nothing.
     """
-    _check_components(n_components, dim)
+    check_components(n_components, dim)
     matrix = F.adaptive_avg_pool1d(torch.eye(dim)[None], n_components)[0]  # row i: pooled e_i
     return LinearMap(matrix.numpy(), np.zeros(dim, dtype=np.float32))
 
 
 def projection_map(dim: int, n_components: int, *, seed: int) -> LinearMap:
     """Gaussian random projection (Johnson and Lindenstrauss)."""
-    _check_components(n_components, dim)
+    check_components(n_components, dim)
     matrix = random_projection(dim, n_components, seed=seed)
     return LinearMap(matrix, np.zeros(dim, dtype=np.float32))
 
@@ -181,7 +182,7 @@ def pca_map(moments: Moments, n_components: int, *, whitening: float = 0.0) -> L
         When ``whitening`` is outside 0 to 1, or ``n_components`` above the dimension.
     """
     dim = len(moments.mean)
-    _check_components(n_components, dim)
+    check_components(n_components, dim)
     if not 0 <= whitening <= 1:
         raise ValueError(f"whitening={whitening} must be 0 to 1")
     variances = moments.eigenvalues[:n_components]

@@ -8,7 +8,8 @@ its space as PatchCore's do in the feature space.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,51 +17,10 @@ from timm.optim import AdamP
 from torch import Tensor
 
 from ad.determinism import one_thread_per_operation
-from ad.progress import progress_bar
-from studies.reconpatch.maps import LinearMap, Moments, pca_map
+from studies.reconpatch.maps import LinearMap, Moments, check_components, pca_map
+from studies.reconpatch.settings import Training
 
 SMALLEST_SQUARE = 1e-12  # the root's slope is unbounded at 0; below this the gradient is zero
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How f is trained.  The authors published no code; each value's source stands beside it.
-
-    "paper" is the text of arXiv 2305.16713, section 4; "public" are re-implementations by others
-    (travishsu/ReConPatch-TF, HIRO-ops-ops/ReConPatch); "ours" is chosen here, and why.
-    """
-
-    projection_dim: int | None = None  # of g; ours: None, as many as f's
-    neighbors: int = 5  # k of the contextual similarity, the patch itself included; public
-    alpha: float = 0.5  # weight of the pairwise similarity; paper
-    sigma: float = 1.0  # bandwidth, in mean squared distances of the start; 1 in public
-    margin: float = 1.0  # m, in mean distances of the batch; public
-    momentum: float = 0.9  # gamma of the moving averages; public
-    learning_rate: float = 1e-6  # ours, for "pca"; 1e-5 in the paper, from a random start
-    weight_decay: float = 1e-2  # paper
-    epochs: int = 120  # paper; each ends nearer to a zero rate (cosine annealing)
-    patches_per_image: int = 32  # fresh ones each epoch; ours: all 784 take 24 times as long
-    batch_patches: int = 512  # ours: similarities cost its square, neighbourhoods need its size
-    start: str = "pca"  # ours: principal components; or "random" as in the paper
-    whitening: float = 0.0  # of the start "pca", 0 to 1; ours
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        if self.start not in ("pca", "random"):
-            raise ValueError(f"start={self.start!r} must be 'pca' or 'random'")
-        if not 0 <= self.alpha <= 1 or not 0 <= self.whitening <= 1:
-            raise ValueError(f"alpha={self.alpha} and whitening={self.whitening} must be 0 to 1")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum} must be 0 to below 1")
-        if min(self.sigma, self.margin, self.learning_rate) <= 0:
-            raise ValueError(
-                f"sigma={self.sigma}, margin={self.margin} and "
-                f"learning_rate={self.learning_rate} must be above 0"
-            )
-        if not 2 <= self.neighbors <= self.batch_patches:
-            raise ValueError(
-                f"neighbors={self.neighbors} must be 2 to batch_patches={self.batch_patches}"
-            )
 
 
 def squared_distances(z: Tensor) -> Tensor:
@@ -85,7 +45,7 @@ def pairwise_similarity(squared: Tensor, sigma: float) -> Tensor:
     return torch.exp(-squared / sigma)
 
 
-def _neighborhoods(squared: Tensor, k: int) -> Tensor:
+def neighborhoods(squared: Tensor, k: int) -> Tensor:
     """Mark N_k(i) = {j : d_ij <= d_il, l the k-th nearest of i}, i itself included; 0 and 1."""
     kth = squared.topk(k, dim=1, largest=False).values.amax(dim=1, keepdim=True)
     return (squared <= kth).to(squared.dtype)
@@ -112,9 +72,9 @@ def contextual_similarity(squared: Tensor, k: int) -> Tensor:
     Tensor, shape (n, n)
         Symmetric, 0 to 1.
     """
-    near = _neighborhoods(squared, k)
+    near = neighborhoods(squared, k)
     overlap = near @ near.T / near.sum(dim=1, keepdim=True) * near  # w~
-    half = _neighborhoods(squared, max(1, k // 2))
+    half = neighborhoods(squared, max(1, k // 2))
     reciprocal = half * half.T
     expanded = reciprocal @ overlap / reciprocal.sum(dim=1, keepdim=True)  # w^
     return (expanded + expanded.T) / 2
@@ -151,24 +111,42 @@ def relaxed_contrastive_loss(z: Tensor, weights: Tensor, margin: float) -> Tenso
 
 
 def _start(
-    moments: Moments, n_components: int, settings: Settings, generator: torch.Generator
+    moments: Moments, n_components: int, training: Training, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return f (dim, n_components) and g (n_components, projection_dim) before training."""
+    """Return f (dim, n_components) and g (n_components, n_components) before training."""
     dim = len(moments.mean)
-    projection_dim = settings.projection_dim or n_components
-    if settings.start == "pca" and n_components == dim and settings.whitening == 0:
-        f = torch.eye(dim)  # as good a basis: nothing is left out, and distances are the features'
-    elif settings.start == "pca":
-        f = torch.from_numpy(pca_map(moments, n_components, whitening=settings.whitening).matrix)
-        f *= math.sqrt(n_components) / f.norm()  # the rate means the same at every whitening
-    else:
+    if training.start == "random":
         f = torch.randn(dim, n_components, generator=generator) / math.sqrt(n_components)
-    if settings.start == "pca" and projection_dim == n_components:
-        g = torch.eye(n_components)
+        g = torch.randn(n_components, n_components, generator=generator)
+        return f, g / math.sqrt(n_components)
+    if n_components == dim and training.start_whitening == 0:
+        f = torch.eye(dim)  # as good a basis: nothing is left out, and distances are the features'
     else:
-        g = torch.randn(n_components, projection_dim, generator=generator)
-        g /= math.sqrt(projection_dim)
-    return f.contiguous(), g
+        whitening = training.start_whitening
+        f = torch.from_numpy(pca_map(moments, n_components, whitening=whitening).matrix)
+        f *= math.sqrt(n_components) / f.norm()  # the rate means the same at every whitening
+    return f.contiguous(), torch.eye(n_components)
+
+
+def _spread(moments: Moments, f: Tensor) -> float:
+    """Mean squared distance of two patches after f."""
+    axes = torch.from_numpy(moments.eigenvectors.T.copy()) @ f.double()  # (dim, n_components)
+    variances = torch.from_numpy(moments.eigenvalues.copy())
+    return max(2.0 * float((variances[:, None] * axes.square()).sum()), np.finfo(np.float32).tiny)
+
+
+def _epoch(
+    shape: tuple[int, int], training: Training, generator: torch.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draw an epoch's patches and split them into batches of (images, patches)."""
+    n_images, n_patches = shape
+    per_image = min(training.patches_per_image or n_patches, n_patches)
+    columns = torch.rand(n_images, n_patches, generator=generator).argsort(dim=1)[:, :per_image]
+    rows = torch.arange(n_images)[:, None].expand_as(columns)
+    order = torch.randperm(columns.numel(), generator=generator)
+    n_batches = len(order) // training.batch_patches  # the rest is spread: no patch is left out
+    for part in np.array_split(order.numpy(), n_batches):
+        yield rows.reshape(-1).numpy()[part], columns.reshape(-1).numpy()[part]
 
 
 @dataclass(frozen=True)
@@ -183,21 +161,70 @@ class Trained:
         Mean loss of each epoch.
     movement : float
         ``||f - f at the start|| / ||f at the start||`` (Frobenius): how much was learnt at all.
+    kept : dict of int to LinearMap
+        f after some epochs; 0 is the start.
     """
 
     map: LinearMap
     losses: np.ndarray
     movement: float
+    kept: dict[int, LinearMap] = field(default_factory=dict)
+
+
+def movement(start: LinearMap, linear_map: LinearMap) -> float:
+    """Return how far a map is from another, as a share of that one's size (Frobenius)."""
+    distance = np.linalg.norm(linear_map.matrix - start.matrix)
+    return float(distance / np.linalg.norm(start.matrix))
+
+
+class _Learner:
+    """f, g, their moving averages and the optimiser."""
+
+    def __init__(
+        self, moments: Moments, n_components: int, training: Training, generator: torch.Generator
+    ) -> None:
+        f, g = _start(moments, n_components, training, generator)
+        self.training, self.f, self.g = training, f.requires_grad_(), g.requires_grad_()
+        self.averages = f.detach().clone(), g.detach().clone()
+        self.mean = torch.from_numpy(moments.mean.astype(np.float32))
+        # In these units the start's mean squared distance is 1, whatever network made the features.
+        self.scale = 1.0 / math.sqrt(_spread(moments, f.detach()))
+        self.optimizer = AdamP(
+            [self.f, self.g], lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+
+    def step(self, patches: Tensor) -> float:
+        """Take one step on a batch, shape (n, dim), and return its loss."""
+        how, inputs = self.training, (patches.to(torch.float32) - self.mean) * self.scale
+        with torch.no_grad():
+            labels = similarity(
+                inputs @ self.averages[0] @ self.averages[1],
+                alpha=how.alpha,
+                sigma=how.sigma,
+                k=how.neighbors,
+            )
+        loss = relaxed_contrastive_loss(inputs @ self.f @ self.g, labels, how.margin)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            for average, learnt in zip(self.averages, (self.f, self.g), strict=True):
+                average.lerp_(learnt, 1 - how.momentum)
+        return loss.item()
+
+    def map(self) -> LinearMap:
+        """Return f as it is now."""
+        return LinearMap(self.f.detach().numpy().copy(), self.mean.numpy())
 
 
 def train(
     features: np.ndarray,
     n_components: int,
     moments: Moments,
+    training: Training,
     *,
     seed: int,
-    settings: Settings | None = None,
-    progress: bool = True,
+    keep: Collection[int] = (),
 ) -> Trained:
     """Learn f from the patches of normal images.
 
@@ -212,106 +239,43 @@ def train(
         Dimension of the learnt space.
     moments : Moments
         Of the same patches: the start, and the unit of distances.
+    training : Training
     seed : int
         Of the start (where random), and of the patches drawn.
-    settings : Settings, optional
-    progress : bool
-        Show a progress bar.
+    keep : collection of int
+        Epochs after which f is kept.
 
     Raises
     ------
     ValueError
-        When ``n_components`` exceeds the dimension, or the patches do not fill one batch.
+        When ``n_components`` exceeds the dimension, the patches do not fill one batch, or the loss
+        is not finite.
     """
-    settings = settings or Settings()
     n_images, n_patches, dim = features.shape
-    if not 1 <= n_components <= dim:
-        raise ValueError(f"n_components={n_components} must be 1 to the feature's dim={dim}")
-    per_image = min(settings.patches_per_image, n_patches)
-    batch = settings.batch_patches
-    steps = n_images * per_image // batch
+    check_components(n_components, dim)
+    patches = n_images * min(training.patches_per_image or n_patches, n_patches)
+    steps = patches // training.batch_patches
     if steps < 1:
         raise ValueError(
-            f"{n_images} images of {per_image} patches do not fill batch_patches={batch}; lower it"
+            f"{patches} patches do not fill batch_patches={training.batch_patches}; lower it"
         )
     generator = torch.Generator().manual_seed(seed)
-    f, g = _start(moments, n_components, settings, generator)
-    mean = torch.from_numpy(moments.mean.astype(np.float32))
-    # In these units the start's mean squared distance is 1, whatever network made the features.
-    scale = 1.0 / math.sqrt(_spread(moments, f))
-    f_start, f_average, g_average = f.clone(), f.clone(), g.clone()
-    f.requires_grad_()
-    g.requires_grad_()
-    optimizer = AdamP([f, g], lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * steps)
-    losses = np.zeros(settings.epochs, dtype=np.float32)
-    with (
-        one_thread_per_operation(),
-        progress_bar(settings.epochs, "ReConPatch", "epoch", show=progress) as bar,
-    ):
-        for epoch in range(settings.epochs):
-            drawn = torch.rand(n_images, n_patches, generator=generator)
-            columns = drawn.argsort(dim=1)[:, :per_image]
-            rows = torch.arange(n_images)[:, None].expand_as(columns)
-            order = torch.randperm(columns.numel(), generator=generator)
-            rows, columns = rows.reshape(-1)[order].numpy(), columns.reshape(-1)[order].numpy()
-            for step in range(steps):
-                part = slice(step * batch, (step + 1) * batch)
-                patches = torch.from_numpy(np.asarray(features[rows[part], columns[part]]))
-                patches = (patches.to(torch.float32) - mean) * scale
-                with torch.no_grad():
-                    weights = similarity(
-                        patches @ f_average @ g_average,
-                        alpha=settings.alpha,
-                        sigma=settings.sigma,
-                        k=settings.neighbors,
-                    )
-                loss = relaxed_contrastive_loss(patches @ f @ g, weights, settings.margin)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                with torch.no_grad():
-                    f_average.lerp_(f, 1 - settings.momentum)
-                    g_average.lerp_(g, 1 - settings.momentum)
-                losses[epoch] += loss.item() / steps
-            bar.update(1)
-    if not np.isfinite(losses).all():
-        raise ValueError(
-            f"the loss became {losses[~np.isfinite(losses)][0]}; lower learning_rate"
-            f"={settings.learning_rate}"
+    losses = np.zeros(training.epochs, dtype=np.float32)
+    with one_thread_per_operation():
+        learner = _Learner(moments, n_components, training, generator)
+        start = learner.map()
+        kept = {0: start} if 0 in keep else {}
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            learner.optimizer, training.epochs * steps
         )
-    f = f.detach()
-    movement = float((f - f_start).norm() / f_start.norm())
-    return Trained(LinearMap(f.numpy(), mean.numpy()), losses, movement)
-
-
-def _spread(moments: Moments, f: Tensor) -> float:
-    """Mean squared distance of two patches after f."""
-    axes = torch.from_numpy(moments.eigenvectors.T.copy()) @ f.double()  # (dim, n_components)
-    variances = torch.from_numpy(moments.eigenvalues.copy())
-    return max(2.0 * float((variances[:, None] * axes.square()).sum()), np.finfo(np.float32).tiny)
-
-
-def ensemble_scores(scores: list[np.ndarray], normal_scores: list[np.ndarray]) -> np.ndarray:
-    """Average several models' scores after standardising each by its held-out normal scores.
-
-    The paper's ensemble averages the scores of several backbones; networks differ in the scale
-    of their distances, so each is brought to mean 0 and standard deviation 1 on normals first.
-
-    Parameters
-    ----------
-    scores : list of array, each of the same shape
-        Of the images (or patches) in question, one array a model.
-    normal_scores : list of array
-        Of held-out normal images, one array a model; at least 2 values that differ.
-    """
-    if not scores or len(scores) != len(normal_scores):
-        raise ValueError(f"{len(scores)} score arrays for {len(normal_scores)} normal ones")
-    total = np.zeros(np.shape(scores[0]))
-    for own, normal in zip(scores, normal_scores, strict=True):
-        spread = np.std(normal, ddof=1) if np.size(normal) > 1 else 0.0
-        if spread == 0:
-            raise ValueError("a model's normal scores do not vary; it cannot be standardised")
-        total += (np.asarray(own) - np.mean(normal)) / spread
-    return total / len(scores)
+        for epoch in range(training.epochs):
+            for rows, columns in _epoch((n_images, n_patches), training, generator):
+                batch = torch.from_numpy(np.asarray(features[rows, columns]))
+                losses[epoch] += learner.step(batch) / steps
+                schedule.step()
+            if not np.isfinite(losses[epoch]):
+                rate = training.learning_rate
+                raise ValueError(f"the loss became {losses[epoch]}; lower learning_rate={rate}")
+            if epoch + 1 in keep:
+                kept[epoch + 1] = learner.map()
+    return Trained(learner.map(), losses, movement(start, learner.map()), kept)

@@ -9,9 +9,7 @@ from PIL import Image
 
 from ad.dataset import ImageRecord, of_split
 from ad.images import read_rgb
-from studies.shared.synthetic_anomalies import KINDS, paste
-
-DECIDING = tuple(KINDS)  # the kinds that a search looks at; others are scored afterwards
+from studies.shared.synthetic_anomalies import DECIDING, KINDS, paste
 
 
 def square_pixels(image: Image.Image, *, resize: int | None) -> np.ndarray:

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 
 from ad.backbone import load_backbone
 from ad.features import features_of
-from ad.params import BackboneSettings, Image, Patch, Runtime
+from ad.params import BackboneSettings, Image, Params, Patch, Runtime
+from ad.validation import validate
 from benchmarks import case, parts, peers, run
+from tools.parameters import read_yaml
 
 SMALL = BackboneSettings(name="resnet10t", weights="random", layers=["layer3"])
 
@@ -107,6 +109,15 @@ def test_a_case_runs_in_its_own_process_and_says_its_peak(
 
 def replace_layers(settings: BackboneSettings, layers: list[str]) -> BackboneSettings:
     return settings.model_copy(update={"layers": layers})
+
+
+def test_the_team_s_settings_are_the_pipeline_s_with_the_public_protocol_s_network():
+    params = read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
+    for section, values in run.TEAM_PARAMS.items():
+        params[section] |= values
+    found = validate(params, Params)
+    assert found.backbone.model_copy(update={"batch_size": 32}) == peers.TEAM
+    assert (found.patch.target_dim, found.cv.folds) == (peers.DIM, peers.FOLDS)
 
 
 def test_the_readme_s_table_is_replaced_between_its_marks(tmp_path, monkeypatch):

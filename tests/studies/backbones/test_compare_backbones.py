@@ -67,19 +67,19 @@ def test_the_reference_is_the_pipelines_network_or_the_first_with_weights():
 
 def test_a_better_network_pays_and_its_cost_is_named():
     text = said(result("mine", 0.3, 0.02), result("a", 2.0, 0.05))
-    assert "better `a` by +0." in text and "at 2.5 times its processor time" in text
+    assert "better: `a` by +0." in text and "at 2.5 times its processor time" in text
     assert "So a change pays: `a`" in text
 
 
 def test_a_worse_network_is_said_to_be_worse():
     text = said(result("mine", 2.0, 0.02), result("a", 0.3, 0.05))
-    assert "worse `a` by -0." in text
-    assert "nothing here pays for a dearer network than `mine`" in text
+    assert "worse: `a` by -0." in text
+    assert "nothing here speaks for a dearer network than `mine`" in text
 
 
 def test_a_network_that_is_not_told_apart_is_named_where_it_is_cheaper():
     text = said(result("mine", 1.0, 0.02), result("a", 1.0, 0.01, noise_seed=2))
-    assert "not told apart from it `a`" in text
+    assert "not told apart from it: `a`" in text
     assert "`a`, which the test images do not tell from `mine`, is cheaper" in text
     assert "not the same as equal" in text
 

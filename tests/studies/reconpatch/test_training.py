@@ -1,18 +1,19 @@
 """Similarities and loss against loops written from the paper's equations; training repeats."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from ad.reduction import patch_moments, pca_map
 
 from ad.parallel import chunk_map
+from studies.reconpatch.maps import Moments, patch_moments, pca_map
+from studies.reconpatch.settings import Training
 from studies.reconpatch.training import (
-    Settings,
+    Trained,
+    _epoch,
     contextual_similarity,
-    ensemble_scores,
+    movement,
     pairwise_similarity,
     relaxed_contrastive_loss,
     similarity,
@@ -20,7 +21,7 @@ from studies.reconpatch.training import (
     train,
 )
 
-SMALL = Settings(epochs=3, patches_per_image=16, batch_patches=32, learning_rate=1e-3)
+SMALL = Training(epochs=3, patches_per_image=16, batch_patches=32, learning_rate=1e-3, start="pca")
 
 
 def points(n: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -129,111 +130,100 @@ def test_gradient_of_duplicates_is_finite():
     assert bool(torch.isfinite(z.grad).all())
 
 
-def training_set(seed: int = 0) -> np.ndarray:
+def training_set(seed: int = 0) -> tuple[np.ndarray, Moments]:
     generator = np.random.default_rng(seed)
     parts = generator.standard_normal((10, 16))
     features = parts[generator.integers(0, 10, (12, 36))]
-    return (features + 0.2 * generator.standard_normal(features.shape)).astype(np.float32)
+    features = (features + 0.2 * generator.standard_normal(features.shape)).astype(np.float32)
+    return features, patch_moments(features.reshape(-1, 16))
+
+
+def run(n_components: int = 4, seed: int = 0, keep: tuple[int, ...] = (), **changes) -> Trained:
+    """Train on the small set with some settings changed."""
+    features, moments = training_set()
+    how = SMALL.model_copy(update=changes)
+    return train(features, n_components, moments, how, seed=seed, keep=keep)
 
 
 @pytest.mark.parametrize("start", ["pca", "random"])
 def test_training_repeats_on_any_number_of_threads(start):
-    features = training_set()
-    moments = patch_moments(features.reshape(-1, 16))
-    settings = replace(SMALL, start=start)
-
-    def one(seed: int) -> np.ndarray:
-        return train(features, 4, moments, seed=seed, settings=settings, progress=False).map.matrix
-
-    with chunk_map(2) as run:
-        together = list(run(one, [0, 1]))
+    with chunk_map(2) as mapped:
+        together = list(mapped(lambda seed: run(seed=seed, start=start).map.matrix, [0, 1]))
     torch.set_num_threads(1)
-    np.testing.assert_array_equal(one(0), together[0])
-    np.testing.assert_array_equal(one(1), together[1])
+    for seed in (0, 1):
+        np.testing.assert_array_equal(run(seed=seed, start=start).map.matrix, together[seed])
     assert not np.array_equal(together[0], together[1])
     assert together[0].shape == (16, 4)
 
 
 def test_training_starts_at_pca_and_moves_by_the_rate():
-    features = training_set()
-    moments = patch_moments(features.reshape(-1, 16))
-    start = pca_map(moments, 4).matrix
-    slow = train(
-        features, 4, moments, seed=0, settings=replace(SMALL, learning_rate=1e-9), progress=False
-    )
-    np.testing.assert_allclose(slow.map.matrix, start, atol=1e-6)
-    fast = train(features, 4, moments, seed=0, settings=SMALL, progress=False)
-    assert np.abs(fast.map.matrix - start).max() > 1e-4
-    whole = train(
-        features, 16, moments, seed=0, settings=replace(SMALL, learning_rate=1e-9), progress=False
-    )
-    np.testing.assert_allclose(whole.map.matrix, np.eye(16), atol=1e-6)
+    start = pca_map(training_set()[1], 4).matrix
+    np.testing.assert_allclose(run(learning_rate=1e-9).map.matrix, start, atol=1e-6)
+    assert np.abs(run().map.matrix - start).max() > 1e-4
+    whole = run(16, learning_rate=1e-9).map.matrix
+    np.testing.assert_allclose(whole, np.eye(16), atol=1e-6)
 
 
 @pytest.mark.parametrize("n_components", [4, 16])
 def test_a_whitened_start_keeps_pca_s_directions_and_plain_pca_s_size(n_components):
-    features = training_set()
-    moments = patch_moments(features.reshape(-1, 16))
-    settings = replace(SMALL, learning_rate=1e-9, whitening=0.5)
-    found = train(features, n_components, moments, seed=0, settings=settings, progress=False)
-    matrix = pca_map(moments, n_components, whitening=0.5).matrix
+    found = run(n_components, learning_rate=1e-9, start_whitening=0.5).map.matrix
+    matrix = pca_map(training_set()[1], n_components, whitening=0.5).matrix
     expected = matrix * np.sqrt(n_components) / np.linalg.norm(matrix)
-    np.testing.assert_allclose(found.map.matrix, expected, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_training_lowers_the_loss_where_the_labels_stand_still():
-    features = training_set()
-    moments = patch_moments(features.reshape(-1, 16))
     # Averages that hardly follow keep the labels; one batch holds all patches of an epoch.
-    settings = Settings(
-        start="random",
-        momentum=1 - 1e-9,
-        epochs=200,
-        patches_per_image=36,
-        batch_patches=12 * 36,
-        learning_rate=1e-3,
-    )
-    losses = train(features, 3, moments, seed=0, settings=settings, progress=False).losses
-    assert losses[-20:].max() < losses[:20].min()
+    fixed = {"momentum": 1 - 1e-9, "epochs": 40, "learning_rate": 3e-3, "batch_patches": 12 * 36}
+    losses = run(3, start="random", patches_per_image=None, **fixed).losses
+    assert losses[-10:].max() < losses[:10].min()
 
 
 def test_the_unit_of_features_does_not_matter():
-    features = training_set()
+    features, _ = training_set()
     maps = []
     for unit in (1.0, 64.0):
-        own = features * np.float32(unit)
-        moments = patch_moments(own.reshape(-1, 16))
-        maps.append(train(own, 4, moments, seed=0, settings=SMALL, progress=False).map.matrix)
+        scaled = features * np.float32(unit)
+        moments = patch_moments(scaled.reshape(-1, 16))
+        maps.append(train(scaled, 4, moments, SMALL, seed=0).map.matrix)
     np.testing.assert_allclose(np.abs(maps[0]), np.abs(maps[1]), atol=1e-3)
+
+
+@pytest.mark.parametrize(("per_image", "expected"), [(None, 36), (36, 36), (7, 7), (99, 36)])
+def test_an_epoch_takes_so_many_patches_of_every_image_each_once(per_image, expected):
+    how = SMALL.model_copy(update={"patches_per_image": per_image})
+    batches = list(_epoch((12, 36), how, torch.Generator().manual_seed(0)))
+    rows, columns = (np.concatenate(part) for part in zip(*batches, strict=True))
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
+    np.testing.assert_array_equal(np.bincount(rows), np.full(12, expected))
+    assert all(len(batch) >= how.batch_patches for batch, _ in batches)
+
+
+def test_maps_kept_on_the_way_are_those_of_the_course():
+    trained = run(keep=(0, 1, 3))
+    assert list(trained.kept) == [0, 1, 3]
+    np.testing.assert_array_equal(trained.kept[3].matrix, trained.map.matrix)
+    np.testing.assert_array_equal(trained.kept[0].matrix, pca_map(training_set()[1], 4).matrix)
+    assert 0 < movement(trained.kept[0], trained.kept[1]) < trained.movement
+    start, end = trained.kept[0].matrix, trained.map.matrix
+    expected = math.sqrt(((end - start) ** 2).sum() / (start**2).sum())
+    assert trained.movement == pytest.approx(expected, rel=1e-5)
 
 
 def test_bad_settings(one_line):
     for wrong, words in (
-        ({"start": "zeros"}, "start='zeros'"),
-        ({"alpha": 1.5}, "alpha=1.5"),
-        ({"whitening": 1.5}, "whitening=1.5"),
-        ({"sigma": 0.0}, "sigma=0.0"),
-        ({"neighbors": 1}, "neighbors=1"),
+        ({"start": "zeros"}, "start"),
+        ({"alpha": 1.5}, "alpha"),
+        ({"sigma": 0.0}, "sigma"),
+        ({"neighbors": 1}, "neighbors"),
+        ({"neighbors": 600}, "batch_patches"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Training(**wrong)
+    for call, words in (
+        (lambda: run(17), ("n_components=17", "dim=16")),
+        (lambda: run(batch_patches=512), ("192 patches", "batch_patches=512")),
     ):
         with pytest.raises(ValueError) as caught:
-            Settings(**wrong)
-        one_line(caught, words)
-    features = training_set()
-    moments = patch_moments(features.reshape(-1, 16))
-    with pytest.raises(ValueError) as caught:
-        train(features, 17, moments, seed=0, settings=SMALL, progress=False)
-    one_line(caught, "n_components=17", "dim=16")
-    with pytest.raises(ValueError) as caught:
-        train(features, 4, moments, seed=0, settings=Settings(), progress=False)
-    one_line(caught, "batch_patches=512")
-
-
-def test_ensemble_standardises_each_model():
-    generator = np.random.default_rng(0)
-    normal, scores = generator.normal(5, 2, 50), generator.normal(6, 2, 9)
-    one = (scores - normal.mean()) / normal.std(ddof=1)
-    np.testing.assert_allclose(ensemble_scores([scores], [normal]), one)
-    both = ensemble_scores([scores, 100 * scores + 7], [normal, 100 * normal + 7])
-    np.testing.assert_allclose(both, one)  # a model's unit does not weigh
-    with pytest.raises(ValueError, match="do not vary"):
-        ensemble_scores([scores], [np.ones(3)])
+            call()
+        one_line(caught, *words)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import beta, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from studies.shared.uncertainty import (
@@ -10,6 +10,7 @@ from studies.shared.uncertainty import (
     auroc_interval,
     pair_wins,
     paired_interval,
+    rate_interval,
     spearman,
 )
 
@@ -42,7 +43,7 @@ def test_interval_agrees_with_a_plain_bootstrap():
     high, low = np.flatnonzero(labels), np.flatnonzero(labels == 0)
     drawn = [
         np.concatenate([generator.choice(high, len(high)), generator.choice(low, len(low))])
-        for _ in range(1000)
+        for _ in range(500)
     ]
     values = [roc_auc_score(labels[rows], scores[rows]) for rows in drawn]
     found = auroc_interval(labels, scores, seed=0)
@@ -58,8 +59,46 @@ def test_interval_holds_the_value_and_narrows_with_more_images():
     assert (many[1] - many[0]) == pytest.approx((few[1] - few[0]) / 3, rel=0.2)
 
 
-def test_perfect_separation_has_no_width():
-    assert auroc_interval(np.array([0, 0, 1, 1]), np.arange(4.0), seed=0) == (1.0, 1.0)
+@pytest.mark.parametrize(("k", "n"), [(0, 40), (40, 40), (4, 7), (1, 10), (0, 0)])
+def test_rate_interval_is_jeffreys_and_never_a_point(k: int, n: int):
+    low, high = rate_interval(k, n)
+    assert low < high
+    assert low <= (k / n if n else 0.5) <= high
+    posterior = beta(k + 0.5, n - k + 0.5)
+    assert low == (0 if k == 0 else pytest.approx(posterior.ppf(0.025)))
+    assert high == (1 if k == n else pytest.approx(posterior.ppf(0.975)))
+    # The other class's share is the mirror image.
+    assert rate_interval(n - k, n) == pytest.approx((1 - high, 1 - low))
+
+
+def test_rate_interval_covers_the_rate_about_as_often_as_it_says():
+    generator, covered = np.random.default_rng(0), []
+    for rate in generator.uniform(0.02, 0.98, 2000):
+        low, high = rate_interval(generator.binomial(40, rate), 40)
+        covered.append(low <= rate <= high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+def test_rate_interval_refuses_more_hits_than_trials(one_line):
+    with pytest.raises(ValueError) as caught:
+        rate_interval(8, 7)
+    one_line(caught, "k=8", "n=7")
+
+
+def test_perfect_separation_is_as_sure_as_so_many_separate_pairs():
+    labels = np.repeat([0, 1], [50, 20])
+    assert auroc_interval(labels, np.arange(70.0), seed=0) == rate_interval(20, 20)
+    assert auroc_interval(labels, -np.arange(70.0), seed=0) == rate_interval(0, 20)
+
+
+def test_several_runs_are_drawn_again():
+    labels, first = draw(5, 300)
+    runs = np.stack([first, first + 2 * labels])  # two runs that disagree
+    low, high = auroc_interval(labels, runs, seed=0)
+    mean = np.mean([roc_auc_score(labels, scores) for scores in runs])
+    assert low < mean < high
+    assert high - low > 2 * np.diff(auroc_interval(labels, first, seed=0))[0]
+    assert auroc_interval(labels, first[None], seed=0) == auroc_interval(labels, first, seed=0)
 
 
 def test_difference_of_paired_scores():
@@ -69,9 +108,14 @@ def test_difference_of_paired_scores():
     expected = roc_auc_score(labels, second) - roc_auc_score(labels, first)
     assert value == pytest.approx(expected, abs=1e-12)
     assert low < value < high
-    assert auroc_difference(labels, first, 3 * first + 1, seed=0) == (0.0, 0.0, 0.0)
     runs = auroc_difference(labels, np.stack([first, first]), np.stack([second, first]), seed=0)
     assert runs[0] == pytest.approx(value / 2, abs=1e-12)
+
+
+def test_a_difference_that_no_image_shows_is_not_surely_zero():
+    labels, scores = draw(3)
+    reach = rate_interval(0, 20)[1]
+    assert auroc_difference(labels, scores, 3 * scores + 1, seed=0) == (0.0, -reach, reach)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,0 +1,1 @@
+"""The embedded synthetic images: how they are drawn and what they are."""

@@ -1,0 +1,1 @@
+"""ReConPatch trained as its paper says; see studies/reconpatch/full/dvc.yaml."""

@@ -1,0 +1,258 @@
+"""A stage whose inputs are edited while it runs fails; a stop is one line and leaves nothing."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from tools.parameters import read_stage
+from tools.repro import reproduce
+from tools.stage import STAGE, inputs_state, stage_command, sweep, unchanged_inputs
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = {
+    "stages": {
+        "work": {
+            "cmd": "python -m tools.run_notebook notebooks/work.ipynb artifacts/work.ipynb",
+            "deps": ["ad/work.py", "${data.path}", "artifacts/gone.csv"],
+            "params": ["image.size", "seed"],
+            "outs": ["artifacts/work.ipynb", "artifacts/result.txt"],
+        },
+        "each": {"matrix": {"n": [1, 2]}, "cmd": "true", "deps": ["artifacts/${item.n}.csv"]},
+    }
+}
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS["image"]["size"] = 64
+# Says that it runs, waits to be let go, and then writes what it was told.
+CELL = """
+import os, time
+from pathlib import Path
+artifacts = Path("../artifacts")
+partial = artifacts / f".result.txt.{os.getpid()}.part"
+partial.write_text("half")
+deadline = time.monotonic() + 30
+while not (artifacts / "go").exists() and time.monotonic() < deadline:
+    time.sleep(0.05)
+partial.unlink()
+(artifacts / "result.txt").write_text(str(image_size))
+"""
+
+
+def cell(source: str, *tags: str) -> dict:
+    """Make a notebook's code cell."""
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": tags[0] if tags else "work",
+        "metadata": {"tags": list(tags)},
+        "outputs": [],
+        "source": source,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder with a pipeline of one slow stage."""
+    root = tmp_path / "repository"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    for name in ("ad", "data", "artifacts", "notebooks"):
+        Path(name).mkdir()
+    shutil.copytree(ROOT / "tools", "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__", "files", "params", "validation"):
+        shutil.copyfile(ROOT / f"ad/{name}.py", f"ad/{name}.py")
+    Path("ad/work.py").write_text("one = 1\n")
+    Path("data/a.png").write_bytes(b"1")
+    Path("dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    Path("matplotlibrc").touch()
+    Path("artifacts/gone.csv").touch()
+    cells = [cell("image_size = 1\nseed = 1", "parameters"), cell(CELL)]
+    notebook = {
+        "cells": cells,
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    Path("notebooks/work.ipynb").write_text(json.dumps(notebook))
+    return root
+
+
+def params_with(**changes: object) -> str:
+    """Write the parameters with changed sections."""
+    return yaml.safe_dump(PARAMS | changes)
+
+
+def edit_there_and_back() -> None:
+    """Change a module and take it back, as 'git stash' and 'git stash pop' do."""
+    path = Path("ad/work.py")
+    before = path.read_text()
+    path.write_text("two = 2\n")
+    path.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("edit", "name"),
+    [
+        (
+            lambda: Path("params.yaml").write_text(
+                params_with(image=PARAMS["image"] | {"size": 96})
+            ),
+            "image.size",
+        ),
+        (lambda: Path("params.yaml").write_text("seed: ["), "params.yaml"),
+        (lambda: Path("ad/work.py").write_text("two = 2\n"), "ad/work.py"),
+        (edit_there_and_back, "ad/work.py"),
+        (lambda: Path("data/b.png").touch(), "data"),
+        (lambda: Path("data/a.png").unlink(), "data"),
+    ],
+)
+def test_an_edit_during_the_run_fails_the_stage(folder, monkeypatch, edit, name, one_line):
+    monkeypatch.setenv(STAGE, "work")
+    with pytest.raises(SystemExit) as caught, unchanged_inputs(None):
+        time.sleep(0.01)
+        edit()
+    one_line(caught, name, "changed while work ran", "run it again")
+
+
+def test_an_edit_of_what_the_stage_does_not_use_is_none_of_its_business(folder, monkeypatch):
+    monkeypatch.setenv(STAGE, "work")
+    with unchanged_inputs(None):
+        Path("params.yaml").write_text(params_with(cv=PARAMS["cv"] | {"folds": 3}))
+        Path("ad/params.py").touch()
+
+
+def test_an_edit_between_two_commands_of_a_stage(folder, monkeypatch, one_line):
+    monkeypatch.setenv(STAGE, "work")
+    time.sleep(0.01)
+    Path("artifacts/work.ipynb").touch()
+    with unchanged_inputs(Path("artifacts/work.ipynb")):
+        pass
+    time.sleep(0.01)
+    Path("ad/work.py").touch()
+    with pytest.raises(SystemExit) as caught, unchanged_inputs(Path("artifacts/work.ipynb")):
+        pass
+    one_line(caught, "ad/work.py changed while work ran")
+
+
+def test_references_are_resolved(folder):
+    assert "data" in read_stage("work")[0]["deps"]
+    assert read_stage("each@2")[0]["deps"] == ["artifacts/2.csv"]
+    assert inputs_state("work")["params.yaml: image.size"] == 64
+
+
+def test_outside_of_dvc_nothing_is_compared(folder, monkeypatch):
+    monkeypatch.delenv(STAGE, raising=False)
+    with stage_command():
+        Path("params.yaml").unlink()
+
+
+def test_what_a_dead_process_left_half_written_goes(folder):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = Path(f"artifacts/.features.npy.{ended.pid}.part")
+    mine = Path(f"artifacts/.features.npy.{os.getpid()}.part")
+    for path in (left, mine):
+        path.touch()
+    sweep()
+    assert (left.exists(), mine.exists()) == (False, True)
+
+
+# The same with a kernel, through DVC and without
+
+
+@pytest.fixture
+def dvc(folder: Path) -> Iterator[subprocess.Popen]:
+    """Start 'dvc repro' and wait until its notebook runs."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": ""}
+    environment.pop(STAGE, None)
+    quiet = [sys.executable, "-m", "dvc"]
+    subprocess.run([*quiet, "init", "--no-scm", "--quiet"], check=True, env=environment)
+    process = subprocess.Popen(
+        [*quiet, "repro", "work"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(Path("artifacts").glob(".result.txt.*.part")):  # any order: one file
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+@pytest.mark.parametrize("stop", ["interrupt", "end dvc"])
+def test_a_stop_is_one_line_and_leaves_nothing(dvc, stop):
+    family = psutil.Process(dvc.pid).children(recursive=True)
+    assert len(family) >= 2  # the runner and its kernel
+    if stop == "interrupt":
+        os.killpg(dvc.pid, signal.SIGINT)
+    else:
+        dvc.terminate()
+    output, _ = dvc.communicate(timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive
+    assert "Traceback" not in output
+    assert output.count("stopped; ") == 1
+    assert sorted(p.name for p in Path("artifacts").iterdir()) == ["gone.csv"]
+    assert dvc.returncode != 0
+
+
+def test_an_edit_during_a_run_is_not_recorded(dvc):
+    Path("params.yaml").write_text(params_with(image=PARAMS["image"] | {"size": 96}))
+    Path("artifacts/go").touch()
+    output, _ = dvc.communicate(timeout=60)
+    assert dvc.returncode != 0
+    assert "params.yaml: image.size changed while work ran" in output
+    assert not Path("dvc.lock").exists()
+    assert Path("artifacts/result.txt").read_text() == "64"
+
+
+# DVC without its own account
+
+
+@pytest.mark.parametrize(
+    ("command", "target", "words"),
+    [
+        ("echo done", "work", None),
+        ("echo its own line; exit 3", "work", 1),
+        ("echo done", "nothing", "error: Stage 'nothing' not found"),
+        ("echo done", None, "error: "),
+    ],
+)
+def test_a_run_prints_what_its_stages_print_and_one_line_of_dvc(
+    tmp_path, monkeypatch, capfd, command, target, words
+):
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+    pipeline = yaml.safe_dump({"stages": {"work": {"cmd": command}}}) if target else "stages: ["
+    Path("dvc.yaml").write_text(pipeline)
+    capfd.readouterr()
+    with contextlib.nullcontext() if words is None else pytest.raises(SystemExit) as caught:
+        reproduce([target] if target else [])
+    if words is not None:
+        assert str(caught.value).startswith(str(words)) and "\n" not in str(caught.value)
+    printed = capfd.readouterr()
+    expected = command.removeprefix("echo ").partition(";")[0] if target == "work" else ""
+    assert (printed.out.strip(), printed.err) == (expected, "")

@@ -1,0 +1,156 @@
+"""What every stage's command shares: its inputs stay as they are, and a stop is one line.
+
+Use: ``with stage_command(): main(...)``. Outside of DVC only the second half applies.
+"""
+
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import yaml
+
+from tools.parameters import read_stage
+
+STAGE = "DVC_STAGE"  # DVC names the stage to its command
+WRITTEN = ("artifacts", "metrics", "reports")
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "cmd.exe")
+
+
+def _signature(path: Path) -> object:
+    """Tell versions of a file or folder apart without reading it."""
+    if path.is_dir():
+        return [(str(p), _signature(p)) for p in sorted(path.iterdir())]
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    return None
+
+
+def _newest(path: Path) -> int:
+    files = [path, *path.rglob("*")]  # any order: their maximum counts
+    return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
+
+
+def inputs_state(address: str) -> dict[str, object]:
+    """Describe the stage's parameters and dependencies as they are now, by name."""
+    try:
+        entry, declared = read_stage(address)
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return {"params.yaml or dvc.yaml": None}  # half saved, or without the key
+    return {
+        **declared,
+        **{dep: _signature(Path(dep)) for dep in entry["deps"]},
+    }
+
+
+@contextmanager
+def unchanged_inputs(result: Path | None) -> Iterator[None]:
+    """Fail a stage whose parameters or dependencies are edited while it runs.
+
+    DVC hashes them after the command, so it would record the new ones for the old results, and
+    its run cache would give those back wherever the new ones are asked for.
+
+    Parameters
+    ----------
+    result : path, optional
+        What an earlier command of the stage wrote; an edit since then counts too.
+    """
+    address = os.environ.get(STAGE, "")
+    before = inputs_state(address) if address else {}
+    changed = []
+    if address and result is not None:
+        entry, declared = read_stage(address)
+        names = [*{key.partition(":")[0]: None for key in declared}, *entry["deps"]]
+        changed = [name for name in names if _newest(Path(name)) > _newest(result)]
+    yield
+    after = inputs_state(address) if address else {}
+    changed += [key for key in before | after if before.get(key, 0) != after.get(key, 0)]
+    if changed:
+        raise SystemExit(
+            f"error: {', '.join(changed[:3])} changed while {address} ran, so its results belong "
+            f"to neither version and are not recorded; run it again"
+        )
+
+
+def sweep() -> None:
+    """Remove what processes that are gone left half written (see `ad.files.atomic_path`)."""
+    for folder in WRITTEN:
+        for path in Path(folder).rglob(".*.part"):  # any order: each one is looked at alone
+            number = path.name.split(".")[-2]
+            if number.isdigit() and not psutil.pid_exists(int(number)):
+                path.unlink(missing_ok=True)
+
+
+def end_children(*, younger_than: float = math.inf, patience: float = 10.0) -> None:
+    """Interrupt children, so that they can clean up, and kill what is left; kill young ones."""
+    children = psutil.Process().children(recursive=True)
+    with suppress(psutil.Error):
+        children = [c for c in children if time.time() - c.create_time() < younger_than]
+    for gently in (True, False) if math.isinf(younger_than) else (False,):
+        for child in children:
+            with suppress(psutil.Error, ValueError):  # Windows knows no interrupt for a process
+                child.send_signal(signal.SIGINT) if gently else child.kill()
+        _, children = psutil.wait_procs(children, timeout=patience)
+
+
+def follow_dvc() -> None:
+    """Stop this process when DVC is gone: a signal that ends DVC does not reach its commands."""
+    parents = psutil.Process().parents()
+    dvc = next((parent for parent in parents if parent.name() not in SHELLS), None)
+
+    def watch() -> None:
+        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if dvc is not None:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def stoppable(words: str) -> Iterator[None]:
+    """End on Ctrl-C and SIGTERM with one line, without children and half-written files."""
+
+    def stop(*_unused: object) -> None:
+        for number in before:  # once is enough
+            signal.signal(number, signal.SIG_IGN)
+        # A process that still imports has nothing to tidy, and would print a traceback.
+        end_children(younger_than=2.0)
+        logging.disable(logging.CRITICAL)  # libraries log the tracebacks of their own threads
+        raise KeyboardInterrupt
+
+    before = {}
+    for number in STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and background jobs have it
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        end_children()
+        sweep()
+        with suppress(OSError):  # the terminal may be gone
+            print(f"stopped; {words}", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def stage_command(result: Path | None = None) -> Iterator[None]:
+    """Run a stage's command: `unchanged_inputs` and `stoppable`, for as long as DVC is there."""
+    with stoppable("finished stages stay; run it again to go on"):
+        if os.environ.get(STAGE):
+            follow_dvc()
+            sweep()
+        with unchanged_inputs(result):
+            yield
