@@ -7,8 +7,7 @@ import numpy as np
 
 from ad.metrics import f1_score, image_auroc
 from studies.augmentation.repeats import PLAIN, Run
-from studies.shared.rates import rate_interval
-from studies.shared.uncertainty import pair_wins
+from studies.shared.uncertainty import difference_interval, pair_wins, rate_interval
 
 LEVEL = 0.95  # of all comparisons of a family together
 DRAWS = 10_000
@@ -53,6 +52,8 @@ class Effect:
         Interval at the level that holds for the whole family of comparisons.
     group : str
         The defect that it is about; empty for all.
+    moved : bool
+        Whether any pair of images changed its order in any repeat.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Effect:
     low: float
     high: float
     group: str = ""
+    moved: bool = True
 
     @property
     def sure(self) -> int:
@@ -95,11 +97,7 @@ def _interval(wins: np.ndarray, draws: _Draws, level: float) -> tuple[float, flo
     """Return the interval of the mean of ``wins``, shape (n_repeats, n_anomalous, n_normal)."""
     means = [((draws.anomalous @ own) * draws.normal).sum(axis=1) for own in wins]
     values = (np.stack(means, axis=1) * draws.repeats).sum(axis=1)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    if high - low < 1e-12:  # no pair of images changed its order, in no repeat
-        bound = rate_interval(0, wins.shape[1], level=level)[1]
-        low, high = low - bound, high + bound
-    return float(low), float(high)
+    return difference_interval(values, float(wins.mean()), wins.shape[1], level)
 
 
 def effects(
@@ -140,7 +138,9 @@ def effects(
         for kind, against in pairs:
             change = wins[kind] - wins[against]
             ends = _interval(change, draws, level)
-            found.append(Effect(kind, against, float(change.mean()), *ends, group))
+            found.append(
+                Effect(kind, against, float(change.mean()), *ends, group, bool(change.any()))
+            )
     return found
 
 
@@ -154,11 +154,10 @@ def defect_groups(defects: Sequence[str | None], labels: np.ndarray) -> dict[str
 def defect_rows(found: Sequence[Effect]) -> list[dict[str, object]]:
     """Lay out effects by defect: a row a defect, a column a kind, surely changed ones marked."""
     rows: dict[str, dict[str, object]] = {}
-    for each in found:
-        row = rows.setdefault(each.group, {"defect": each.group})
-        row[each.kind] = f"{each.change:+.3f} ({each.low:+.3f} to {each.high:+.3f})" + (
-            " *" if each.sure else ""
-        )
+    for e in found:
+        row = rows.setdefault(e.group, {"defect": e.group})
+        words = f"{e.change:+.3f} ({e.low:+.3f} to {e.high:+.3f}){' *' if e.sure else ''}"
+        row[e.kind] = words if e.moved else "unchanged"
     return list(rows.values())
 
 

@@ -39,11 +39,13 @@ def _departure_in_words(d: Departure, level: float) -> str:
     hides = d.hides(level)
     moves = hides and d.kind != "illumination" and d.before > d.n_images / 2
     verdict = (
-        ", and such copies turn a defect into a normal"
+        "; so few copies do not hide it"
+        if not hides
+        else ", and such copies hide a part of it"
+        if d.after > d.n_images / 2
+        else ", and such copies turn a defect into a normal"
         if moves
         else ", and such copies hide it"
-        if hides
-        else "; so few copies do not hide it"
     )
     advice = (
         "A part that comes so is less likely to be told."

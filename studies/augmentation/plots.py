@@ -10,7 +10,7 @@ from pages.plots import ANOMALOUS_COLOUR, NORMAL_COLOUR, THRESHOLD_STYLE, plain_
 from studies.augmentation.copies import Copies
 from studies.augmentation.effects import Effect
 from studies.augmentation.repeats import PLAIN, Departure
-from studies.shared.rates import rate_interval
+from studies.shared.uncertainty import rate_interval
 
 
 def _level_names(ax: plt.Axes, names: Sequence[str]) -> None:
@@ -49,6 +49,7 @@ def draw_runs(rows: Sequence[Mapping]) -> Figure:
             ax.plot(values, [y] * len(values), "o", color=NORMAL_COLOUR, alpha=0.5)
             ax.plot(np.mean(values), y, "|", color="black", markersize=16)
         ax.set_xlabel(titles[key])
+        ax.locator_params(axis="x", nbins=4)
         ax.grid(axis="x", alpha=0.3)
     _level_names(axes[0, 0], kinds)
     axes[0, -1].plot([], [], "o", color=NORMAL_COLOUR, alpha=0.5, label="a repeat")

@@ -1,23 +1,9 @@
-"""Rates of flagged images: intervals that do not collapse, and paired tests of two detectors."""
+"""Rates of flagged images in words, and paired tests of two detectors."""
 
 import numpy as np
-from scipy.stats import beta, binomtest
+from scipy.stats import binomtest
 
-
-def rate_interval(flagged: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Return Jeffreys' interval of a rate from ``flagged`` out of ``n`` images.
-
-    The quantiles of the posterior under the prior Beta(1/2, 1/2), with the end at 0 or 1 where no
-    or every image is flagged (Brown, Cai and DasGupta, *Statistical Science* 2001): it has a
-    width even there, and is not as wide as the exact one.
-    """
-    if not 0 <= flagged <= n or n < 1:
-        raise ValueError(f"flagged={flagged} must be 0 to n={n}, and n at least 1")
-    side = (1 - level) / 2
-    law = beta(flagged + 0.5, n - flagged + 0.5)
-    low = float(law.ppf(side)) if flagged else 0.0
-    high = float(law.ppf(1 - side)) if flagged < n else 1.0
-    return low, high
+from studies.shared.uncertainty import rate_interval
 
 
 def rate_in_words(flagged: int, n: int) -> str:

@@ -8,7 +8,7 @@ from sklearn.model_selection import KFold
 
 from ad.progress import progress_bar
 from ad.protocol import Folds, Protocol, aggregate_folds, cross_validate
-from studies.shared.rates import rate_interval
+from studies.shared.uncertainty import rate_interval
 from studies.thresholds.rules import conformal_p_values, promised_rate, threshold_of
 
 

@@ -58,7 +58,8 @@ def test_one_certain_order_does_not_collapse_the_interval():
     found = study.effects(LABELS, scores, [("a", PLAIN)], seed=0)[0]
     bound = beta.ppf(0.975, 0.5, 40.5)
     assert (found.change, found.low, found.high) == pytest.approx((0, -bound, bound))
-    assert found.sure == 0
+    assert found.sure == 0 and not found.moved
+    assert study.defect_rows([found]) == [{"defect": "", "a": "unchanged"}]
 
 
 def test_groups_are_laid_beside_all_normals():
@@ -78,7 +79,7 @@ def test_groups_are_laid_beside_all_normals():
     assert bent.group == "bent" and bent.change == pytest.approx(expected) and bent.sure == 1
     assert rest.change == 0.0 and rest.sure == 0
     bent_row, rest_row = study.defect_rows([bent, rest])
-    assert bent_row["a"].endswith("*") and not rest_row["a"].endswith("*")
+    assert bent_row["a"].endswith("*") and rest_row["a"] == "unchanged"
     assert pair_wins(LABELS, noisy(1.0, 0)).shape == (40, 60)
 
 

@@ -1,6 +1,7 @@
 """What is said follows the numbers."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,8 @@ def test_verdicts_follow_tests_and_counts():
     text = study.departures_in_words([TURN, SOFT, LIGHT, QUIET, SHIFTED], CONTROL)
     turn, soft, light, quiet = text.split("\n\n")
     assert "turn a defect into a normal" in turn and "100.0% (95 % interval 97.5%" in turn
+    partly = study.departures_in_words([replace(TURN, after=70), SHIFTED], CONTROL)
+    assert "hide a part of it" in partly and "less likely to be told" in partly
     assert "so few copies do not hide it" in soft and "30.0% (95 % interval" in soft
     assert "and such copies hide it" in light and "defect into" not in light
     assert "crop (p 0.5)" in quiet and CONTROL not in text
