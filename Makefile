@@ -14,7 +14,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 STUDIES := $(notdir $(patsubst %/dvc.yaml,%,$(wildcard studies/*/dvc.yaml)))
 
-.PHONY: repro studies $(STUDIES) bench test lint lab data verify inputs lock
+.PHONY: repro studies $(STUDIES) reconpatch-full bench test lint lab data verify inputs lock
 .DEFAULT_GOAL := repro
 
 repro: inputs
@@ -29,6 +29,9 @@ studies: inputs
 
 $(STUDIES): inputs
 	@$(PY) -m tools.repro studies/$@/dvc.yaml
+
+reconpatch-full: inputs
+	@$(PY) -m tools.repro studies/reconpatch/full/dvc.yaml
 
 bench: inputs
 	$(PY) -m benchmarks.run
