@@ -8,6 +8,7 @@ import dvc.api
 import pytest
 import yaml
 from dvc.repo import Repo
+from dvc.utils.hydra import apply_overrides
 
 from ad.validation import flatten
 from tools.parameters import stage_parameters
@@ -125,7 +126,7 @@ def test_stage_depends_on_its_notebook_and_on_the_modules_it_computes_with(name,
     assert not missing, f"{name} uses {sorted(missing)} and does not depend on them"
 
 
-PARAMETER_FILES = [ROOT / "params.yaml", *sorted((ROOT / "studies").glob("*/params.yaml"))]
+PARAMETER_FILES = [ROOT / "params.yaml", *sorted((ROOT / "studies").rglob("params.yaml"))]
 
 
 @pytest.mark.parametrize("path", PARAMETER_FILES, ids=lambda p: p.parent.name)
@@ -135,6 +136,17 @@ def test_every_setting_has_a_comment(path):
     settings = [line for line in lines if line.partition(":")[2].strip()]
     assert len(settings) == len(flatten(yaml.safe_load(text)))
     assert [line for line in settings if "#" not in line] == []
+
+
+@pytest.mark.parametrize("path", PARAMETER_FILES, ids=lambda p: p.parent.name)
+def test_setting_a_value_to_what_it_is_changes_nothing(path, tmp_path):
+    """``dvc exp run -S`` writes the file with DVC's writer, which keeps this style."""
+    copy = tmp_path / "params.yaml"
+    copy.write_bytes(path.read_bytes())
+    for key, value in flatten(yaml.safe_load(copy.read_text(encoding="utf-8"))).items():
+        if "e-" not in str(value):  # 1.0e-6 comes back as 1e-06, the same number
+            apply_overrides(copy, [f"{key}={json.dumps(value)}"])
+    assert copy.read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
 
 
 def test_every_pipeline_parses_and_no_two_stages_write_the_same_file():
