@@ -110,10 +110,13 @@ def fewest_findings(found: Losses, on: str, *, margin: float, confidence: float)
     largest = max(n for _, n in found)
     best = min(reached, key=lambda method: (reached[method], METHODS.index(method)), default=None)
     if best is None or reached[best] == largest:
-        least = min((most for (_, n), (_, most) in found.items() if n < largest), default=0.0)
+        fewer = [most for (_, n), (_, most) in found.items() if n < largest]
+        rest = (
+            f"the smallest loss that can be excluded in fewer is {min(fewer):.3f}" if fewer else ""
+        )
         return (
             f"On {on} no fewer than {largest} dimensions can be shown to do, "
-            f"{claim}: the smallest loss that can be excluded in fewer is {least:.3f}."
+            f"{claim}: {rest or 'none were tried'}."
         )
     others = "; ".join(f"{method}: {n or 'none'}" for method, n in fewest.items())
     loss, most = found[best, reached[best]]

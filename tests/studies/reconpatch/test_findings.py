@@ -61,3 +61,5 @@ def test_the_fewest_dimensions_are_said_with_margin_and_confidence():
         none = fewest_findings(losses, "test images", margin=0.005, confidence=0.95)
         assert "no fewer than 8 dimensions can be shown to do" in none
         assert "excluded in fewer is 0.015" in none
+    alone = {key: loss for key, loss in losses.items() if key[1] == 8}
+    assert "none were tried" in fewest_findings(alone, "test images", **claim)
