@@ -110,8 +110,8 @@ def headline_in_words(found: Sequence[Headline], runs: Runs) -> str:
         f"runs) **{_span(own.whole)}**, {(own.whole[1] - own.whole[0]) / _width(own.fixed):.1f} "
         f"times as wide as the first. A set drawn again has about 63 % of its images, so these "
         f"runs are not centred on the headline: their median lies {own.middle - own.f1:+.3f} from "
-        f"it. {repeats} runs place the ends roughly.\n\nOther rules, minus the pipeline's, paired, the "
-        f"{len(others)} intervals together at 95 % (Bonferroni):"
+        f"it. {repeats} runs place the ends roughly.\n\nOther rules, minus the pipeline's, paired, "
+        f"the {len(others)} intervals together at 95 % (Bonferroni):"
     )
     for each in others:
         verdict = (
