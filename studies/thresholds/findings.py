@@ -85,7 +85,7 @@ def headline_table(found: Sequence[Headline], table: Sequence[Mapping]) -> str:
     rows = {
         "threshold": [f"{each.threshold:.3f}" for each in found],
         "F1 (95 %, everything drawn again)": [f"{e.f1:.3f} ({_span(e.whole)})" for e in found],
-        "minus the first (paired)": [""]
+        "minus the first (paired, Bonferroni)": [""]
         + [f"{each.difference:+.3f} ({each.low:+.3f} to {each.high:+.3f})" for each in found[1:]],
         "false alarms, unseen normals": [
             rate_in_words(alarms[e.rule]["alarms"], alarms[e.rule]["normals"])
@@ -110,7 +110,8 @@ def headline_in_words(found: Sequence[Headline], runs: Runs) -> str:
         f"runs) **{_span(own.whole)}**, {(own.whole[1] - own.whole[0]) / _width(own.fixed):.1f} "
         f"times as wide as the first. A set drawn again has about 63 % of its images, so these "
         f"runs are not centred on the headline: their median lies {own.middle - own.f1:+.3f} from "
-        f"it. {repeats} runs place the ends roughly."
+        f"it. {repeats} runs place the ends roughly.\n\nOther rules, minus the pipeline's, paired, "
+        f"the {len(others)} intervals together at 95 % (Bonferroni):"
     )
     for each in others:
         verdict = (
@@ -118,7 +119,7 @@ def headline_in_words(found: Sequence[Headline], runs: Runs) -> str:
         )
         text += (
             f" `{each.rule}`: F1 {each.f1:.3f}, {each.difference:+.3f} "
-            f"({each.low:+.3f} to {each.high:+.3f}, paired): {verdict}."
+            f"({each.low:+.3f} to {each.high:+.3f}), {verdict}."
         )
     return text
 

@@ -122,3 +122,20 @@ def test_folds_of_one_image_go_with_it():
     held_out = np.concatenate(runs.base.held_out)
     first = study.setters(runs.base, runs.folds, PROTOCOL)[0]
     assert first.threshold == pytest.approx(np.delete(held_out, first.number).mean())
+
+
+def test_differences_hold_together():
+    labels, generator = np.repeat([1, 0], [40, 60]), np.random.default_rng(0)
+    base, *others = (
+        CrossValidated(
+            [generator.normal(size=30), generator.normal(size=30)],
+            (2 * labels + generator.normal(size=(2, 100))),
+        )
+        for _ in range(9)
+    )
+    runs = study.Runs(PROTOCOL, FOLDS, base, 1, base, others, others)
+    alone = study.headlines(labels, runs, [SECOND], "max", seed=0)[1]
+    rules = [SECOND, "max", "quantile:0.9", "quantile:0.8", "mean_sd:2"]
+    together = study.headlines(labels, runs, rules, "max", seed=0)[1]
+    assert (alone.rule, alone.whole) == (together.rule, together.whole)
+    assert together.low < alone.low and together.high > alone.high
