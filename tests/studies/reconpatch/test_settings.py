@@ -50,7 +50,8 @@ BAD = {
 @pytest.mark.parametrize(("path", "model"), FILES, ids=["short", "full"])
 def test_the_file_is_valid_and_every_setting_has_a_comment(path, model):
     validate(read_yaml(path), model)
-    lines = [s for s in path.read_text(encoding="utf-8").splitlines() if not s.startswith("#")]
+    text = path.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line[0] not in "#-"]
     assert len(lines) == len(settings(model))
     assert [line for line in lines if "# " not in line] == []
 
