@@ -1,0 +1,297 @@
+"""Convolutions of whole numbers, by 8-bit instructions or carried in float32, self-tested.
+
+An engine runs a convolution only after it has reproduced random and worst-case whole numbers of
+that convolution on this machine; every engine that passes gives the same bits.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BYTE = (-128, 127)
+# (in, out, kernel, stride, groups) of the convolutions that an engine is tried on.
+TRIALS = (
+    (3, 8, 3, 2, 1),
+    (16, 24, 1, 1, 1),
+    (832, 16, 1, 1, 1),
+    (64, 33, 3, 1, 1),
+    (32, 16, 1, 2, 1),
+    (32, 32, 3, 1, 4),
+    (24, 24, 3, 2, 24),
+    (40, 40, 5, 1, 40),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What makes one tensor of whole numbers, ``low`` to ``high``, of others.
+
+    Parameters
+    ----------
+    name : str
+        The layer, for messages.
+    sources : tuple of str
+    target : str
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    target: str
+    low: int = BYTE[0]
+    high: int = BYTE[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv(Operation):
+    """``clip(round_half_even((sum of w * q + bias) * 2 ** -shift))``.
+
+    Parameters
+    ----------
+    weight : array of int8, shape (out, in / groups, kh, kw)
+        -127..127.
+    bias : array of int32, shape (out,)
+        In units of the sum.
+    shift : array of int16, shape (out,)
+    padding : tuple of int, or "same"
+        Rows and columns of zeros on either side; "same" is TensorFlow's rule, which may put one
+        more behind than before.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    shift: np.ndarray | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] | str = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+def finish(values: Tensor, low: int, high: int) -> Tensor:
+    """Round float32 half to even, in place, clip and return int8."""
+    return values.round_().clamp_(low, high).to(torch.int8)
+
+
+def pad(conv: Conv, values: Tensor) -> tuple[Tensor, list[int]]:
+    """Pad by the "same" rule; return the input and the padding left to the convolution."""
+    if conv.padding != "same":
+        return values, list(conv.padding)
+    sides = []
+    for size, kernel, stride, dilation in zip(
+        values.shape[2:], conv.weight.shape[2:], conv.stride, conv.dilation, strict=True
+    ):
+        sides.append(max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0))
+    if not any(sides):
+        return values, [0, 0]
+    high, wide = sides
+    before_and_behind = (0, 0, wide // 2, wide - wide // 2, high // 2, high - high // 2)
+    # Seen as (n, h, w, c), the result stays channels-last in memory.
+    return F.pad(values.permute(0, 2, 3, 1), before_and_behind).permute(0, 3, 1, 2), [0, 0]
+
+
+class FloatConvolution:
+    """Carry the whole numbers in float32: exact in any order while sums stay below 2 ** 24."""
+
+    name = "float32"
+    dtype = torch.float32
+
+    def __init__(self, conv: Conv, _source: tuple[int, int], device: str) -> None:
+        self.conv = conv
+        # Times 2 ** -shift, which is exact: the sums come out shifted.
+        scale = torch.from_numpy(np.ldexp(1.0, -conv.shift.astype(np.int64)))
+        weight = torch.from_numpy(conv.weight) * scale[:, None, None, None]
+        self.weight = weight.to(device, self.dtype, memory_format=torch.channels_last)
+        self.bias = (torch.from_numpy(conv.bias) * scale).to(device, self.dtype)
+
+    @staticmethod
+    def takes(_source: tuple[int, int], _device: str) -> bool:
+        """Tell whether inputs of this range can be had on this device: all can."""
+        return True
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Convolve whole numbers (n, in, h, w); return sums times ``2 ** -shift``, not rounded."""
+        conv = self.conv
+        values, padding = pad(conv, values)
+        values = values.to(self.dtype)
+        return F.conv2d(
+            values, self.weight, self.bias, conv.stride, padding, conv.dilation, conv.groups
+        )
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Convolve whole numbers (n, in, h, w); return int8 (n, out, h', w')."""
+        return finish(self.sums(values), self.conv.low, self.conv.high)
+
+
+class Reference(FloatConvolution):
+    """The same in float64, where the sums of any layer are exact."""
+
+    name = "float64"
+    dtype = torch.float64
+
+
+class ByteConvolution:
+    """PyTorch's 8-bit convolution by oneDNN, on a CPU.
+
+    It takes unsigned bytes: 0..127 as they are, signed ones with 128 added.  Two products of the
+    latter overflow the 16-bit sums of AVX2; the self-test finds that out.
+    """
+
+    name = "8-bit"
+
+    def __init__(self, conv: Conv, source: tuple[int, int], _device: str) -> None:
+        if conv.weight.shape[2:] == (1, 1) and conv.padding == (0, 0):
+            # What a stride passes over is left out beforehand: much faster.
+            self.step, conv = conv.stride, replace(conv, stride=(1, 1))
+        else:
+            self.step = (1, 1)
+        self.conv = conv
+        self.zero_point = 128 if source[0] < 0 else 0
+        self.scales = torch.from_numpy(np.ldexp(np.float32(1), -conv.shift.astype(np.int64)))
+        self.bias = torch.from_numpy(conv.bias) * self.scales
+        self.weight_zeros = torch.zeros(len(conv.bias), dtype=torch.int32)
+        padding = [0, 0] if conv.padding == "same" else conv.padding
+        geometry = (conv.stride, padding, conv.dilation, conv.groups)
+        weight = torch.from_numpy(conv.weight)
+        # Without an example of an input's shape, some weights are packed anew at every call.
+        example = (1, weight.shape[1] * conv.groups, 32, 32)
+        prepack = torch.ops.onednn.qconv_prepack
+        self.packed = prepack(weight, self.scales, 1.0, self.zero_point, *geometry, example)
+
+    @staticmethod
+    def takes(source: tuple[int, int], device: str) -> bool:
+        """Tell whether inputs of this range can be had on this device: bytes on a CPU."""
+        return device == "cpu" and source[0] >= BYTE[0] and source[1] <= BYTE[1]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Convolve int8 (n, in, h, w); return int8 (n, out, h', w')."""
+        conv = self.conv
+        values, padding = pad(conv, values[:, :, :: self.step[0], :: self.step[1]])
+        if self.zero_point:
+            values = values ^ BYTE[0]
+        values = values.contiguous(memory_format=torch.channels_last).view(torch.uint8)
+        weights = (self.packed, self.scales, self.weight_zeros, self.bias)
+        geometry = (conv.stride, padding, conv.dilation, conv.groups)
+        # Written as int8, which saturates at -128 and 127.
+        to_int8 = (1.0, 0, torch.int8, "relu" if conv.low == 0 else "none", [], "")
+        convolve = torch.ops.onednn.qconv2d_pointwise
+        result = convolve(values, 1.0, self.zero_point, *weights, *geometry, *to_int8)
+        if conv.high != BYTE[1] or conv.low not in (BYTE[0], 0):
+            result.clamp_(conv.low, conv.high)
+        return result
+
+
+ENGINES = (ByteConvolution, FloatConvolution)
+
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """Leave out float32 convolutions that do more than add products: Winograd, Fourier, TF32."""
+    with (
+        torch.backends.cudnn.flags(enabled=False, allow_tf32=False),
+        torch.backends.nnpack.flags(enabled=False),
+    ):
+        yield
+
+
+def _trial(spec: tuple[int, ...], source: tuple[int, int], *, worst: bool) -> Conv:
+    """Make a convolution whose weights are random, or of one sign a channel and the largest."""
+    n_in, n_out, kernel, stride, groups = spec
+    rng = np.random.default_rng(n_in * n_out * kernel)
+    weight = rng.integers(-127, 128, (n_out, n_in // groups, kernel, kernel))
+    if worst:
+        weight[::2], weight[1::2] = 127, -127
+    largest = int(np.abs(weight[0]).sum()) * max(map(abs, source))
+    room = 2**24 - 1 - largest if worst else largest // 4
+    return Conv(
+        name="trial",
+        sources=("x",),
+        target="y",
+        weight=weight.astype(np.int8),
+        bias=rng.integers(-room, room + 1, n_out).astype(np.int32),
+        shift=rng.integers(1, largest.bit_length() - 5, n_out).astype(np.int16),
+        stride=(stride, stride),
+        padding=(kernel // 2, kernel // 2),
+        groups=groups,
+        low=BYTE[0] * int(rng.integers(2)),
+    )
+
+
+def _inputs(conv: Conv, source: tuple[int, int]) -> Tensor:
+    """Make maps of both ends of the range, of random ends, and of random values."""
+    rng = np.random.default_rng(0)
+    low, high = source
+    kernel = conv.weight.shape[2:]
+    sides = [(kernel[i] - 1) * conv.dilation[i] + 1 + conv.stride[i] for i in (0, 1)]
+    shape = (4, conv.weight.shape[1] * conv.groups, *sides)
+    maps = rng.integers(low, high + 1, shape)
+    maps[0], maps[1], maps[2] = high, low, rng.choice(source, shape[1:])
+    dtype = torch.int8 if high <= BYTE[1] else torch.int16
+    return torch.from_numpy(maps).to(dtype, memory_format=torch.channels_last)
+
+
+def reproduces(engine: type, conv: Conv, source: tuple[int, int], device: str) -> bool:
+    """Tell whether an engine gives a convolution's exact results for inputs of a range."""
+    inputs = _inputs(conv, source)
+    expected = Reference(conv, source, "cpu")(inputs)
+    try:
+        found = engine(conv, source, device)(inputs.to(device)).cpu()
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False  # this build of PyTorch has no such operator, or with another signature
+    return torch.equal(found, expected)
+
+
+def passes_trials(engine: type, source: tuple[int, int], device: str) -> bool:
+    """Tell whether an engine is exact for random and worst-case weights of `TRIALS`."""
+    return all(
+        reproduces(engine, _trial(spec, source, worst=worst), source, device)
+        for spec in TRIALS
+        for worst in (False, True)
+    )
+
+
+def choose_engines(
+    convs: Sequence[tuple[Conv, tuple[int, int]]], device: str, candidates: Sequence[type] = ENGINES
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Choose for each convolution the first engine that is exact, in trials and on itself.
+
+    Parameters
+    ----------
+    convs : sequence of (Conv, (int, int))
+        With the smallest and largest value of their inputs.
+    device : str
+    candidates : sequence of engine classes
+        Best first.
+
+    Returns
+    -------
+    dict from target to engine
+
+    Raises
+    ------
+    RuntimeError
+        When none is exact.
+    """
+    trusted: dict[tuple, bool] = {}
+    chosen = {}
+    with torch.inference_mode(), exact_float32():
+        for conv, source in convs:
+            for engine in candidates:
+                if not engine.takes(source, device):
+                    continue
+                key = (engine, source)
+                if key not in trusted:
+                    trusted[key] = passes_trials(engine, source, device)
+                if trusted[key] and reproduces(engine, conv, source, device):
+                    chosen[conv.target] = engine(conv, source, device)
+                    break
+            else:
+                raise RuntimeError(
+                    f"no convolution on {device} reproduces the whole numbers of layer "
+                    f"{conv.name} exactly; set backbone.arithmetic: float32, or check this build "
+                    f"of PyTorch {torch.__version__}"
+                )
+    return chosen
