@@ -42,7 +42,7 @@ def reproduce(targets: list[str]) -> None:
     try:
         with Repo() as repo, set_loggers_level(logging.CRITICAL):
             repo.reproduce(targets=targets or None)
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         causes: list[BaseException] = [error]
         while causes[-1].__cause__ is not None:
             causes.append(causes[-1].__cause__)

@@ -152,5 +152,8 @@ def stage_command(result: Path | None = None) -> Iterator[None]:
         if os.environ.get(STAGE):
             follow_dvc()
             sweep()
-        with unchanged_inputs(result):
-            yield
+        try:
+            with unchanged_inputs(result):
+                yield
+        except OSError as error:  # a full disk, a folder that may not be written
+            raise SystemExit(f"error: {error}") from None
