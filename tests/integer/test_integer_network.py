@@ -290,7 +290,7 @@ def test_one_hash_under_other_instruction_sets_batches_and_threads(tmp_path: Pat
             cwd=Path(__file__).parent,
             env=os.environ
             | {"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": isa}
-            | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_WAIT_POLICY": "PASSIVE"},
+            | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_WAIT_POLICY": "PASSIVE"},
             stdout=subprocess.PIPE,
         )
         for capability, isa in (("default", "SSE41"), ("avx2", "AVX2"))
