@@ -173,7 +173,7 @@ def test_tables(folder: Path, found: dict[str, bytes]):
 
 # Parameters
 
-PARAMS = (Path(__file__).resolve().parent.parent / "params.yaml").read_text(encoding="utf-8")
+PARAMS = (Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8")
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=6),
     st.sampled_from(["max", "quantile:2", "hub", "1e-6", 10**30, -1, float("nan")]),
