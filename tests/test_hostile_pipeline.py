@@ -14,7 +14,8 @@ LINES = (
     "02_build_coreset",
     "03_cv_threshold",
     "04_evaluate",
-    "report: 5 pages in reports/",
+    "05_locked",
+    "report: 6 pages in reports/",
 )
 
 
