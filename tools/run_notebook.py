@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> None:
         )
     except papermill.PapermillExecutionError as error:
         raise SystemExit(
-            f"{notebook}: {error.ename}: {error.evalue}\n"
+            f"{notebook}: {error.ename}: {' '.join(error.evalue.split())} "
             f"(the notebook as far as it came: {executed})"
         ) from None
     except RuntimeError as error:  # the kernel's process is gone
