@@ -78,7 +78,7 @@ def notebook_body(path: Path) -> str:
 
 
 def locked_note(path: Path = Path("metrics/locked.json")) -> str:
-    """Say on every page what the same protocol gives on the set that nothing was chosen on."""
+    """Say on the run's pages what the same protocol gives on the set that nothing was chosen on."""
     locked = read_json(path) if path.is_file() else {}
     if "f1" not in locked:
         return ""
@@ -126,8 +126,8 @@ def index_body(summary: dict, inputs: dict, environment: dict) -> str:
         )
         + f"<p><strong>{html.escape(sentence)}</strong></p>\n{locked_note()}"
         f"<p>Backbone <code>{html.escape(weights['backbone'])}</code>, weights "
-        f"<code>{html.escape(weights['source'])}</code>{digest}{licence}; {data['n_train']} training and "
-        f"{n_test} test images, {data['layout']} layout.</p>\n"
+        f"<code>{html.escape(weights['source'])}</code>{digest}{licence}; "
+        f"{data['n_train']} training and {n_test} test images, {data['layout']} layout.</p>\n"
         '<div class="figure"><img src="histogram.png" alt="Histogram of the image scores with the '
         'threshold, and the ROC curve where labels are known"></div>\n'
         '<div class="figure"><img src="wall.png" alt="Test images and their anomaly maps"></div>\n'
@@ -155,7 +155,7 @@ def copy(source: Path, target: Path) -> None:
 def study_page(notebook: Path) -> None:
     """Write the page of an executed notebook beside it; it stands one folder below the index."""
     title = notebook.stem.replace("_", " ")
-    body = notebook_body(notebook) + locked_note()
+    body = notebook_body(notebook)
     write_text(notebook.with_suffix(".html"), page(title, body, code=True, up="../"))
 
 
