@@ -149,7 +149,8 @@ def validate(params: Mapping[str, object], model: type[_Model]) -> _Model:
 
 def _in_one_line(error: Mapping, params: Mapping, known: Mapping[str, str]) -> str:
     key, value = _setting(error["loc"], known), error["input"]
-    if key in known and error["type"] != "missing":
+    extra = error["type"] == "extra_forbidden"  # a dotted key at the top is none of the section's
+    if key in known and not extra and error["type"] != "missing":
         value = reduce(getitem, key.split("."), params)  # the whole list, not one entry
     inside = [name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}.")]
     if error["type"] == "value_error" and key not in known:
@@ -159,7 +160,7 @@ def _in_one_line(error: Mapping, params: Mapping, known: Mapping[str, str]) -> s
         return f"parameter {first} is missing; it must be {known[first]}"
     if isinstance(value, Mapping) and not inside:
         key, value = next(iter(flatten(value, f"{key}.").items()), (key, value))
-    if key in known:
+    if key in known and not extra:
         return f"{key}={value!r} is not allowed; it must be {known[key]}"
     if inside:
         return f"{key}={value!r} is not allowed; it must be a section with {', '.join(inside)}"

@@ -171,6 +171,12 @@ def test_an_unknown_key_is_named_with_those_known(key: str, known: str, one_line
     one_line(caught, f"{key}=7", "unknown", known)
 
 
+def test_a_dotted_key_beside_its_section_is_unknown(one_line: Callable):
+    with pytest.raises(ValueError) as caught:
+        validate(PARAMS | {"image.size": 99}, Params)
+    one_line(caught, "image.size=99", "unknown")
+
+
 def test_an_unknown_section_is_named(one_line: Callable):
     with pytest.raises(ValueError) as caught:
         validate(PARAMS | {"corset": {"ratio": 0.1}}, Params)
