@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.seed < 0:
         parser.error(f"--seed is {options.seed}; it must be 0 or more")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+    if options.out.exists() and (not options.out.is_dir() or sorted(options.out.iterdir())):
         parser.error(f"{options.out} exists and is not an empty folder; choose another")
     with ProcessPoolExecutor(options.workers) as pool:
         jobs = [pool.submit(make, item, options.out, options.seed) for item in plan()]

@@ -98,7 +98,7 @@ def test_written_files_are_rgb_and_binary_masks(small, tmp_path):
     with Image.open(tmp_path / "ground_truth/misplaced/000_mask.png") as mask:
         assert mask.size == (96, 96)
         assert set(np.unique(mask.convert("L"))) == {0, 255}
-    assert not list(tmp_path.rglob("*.part"))
+    assert not sorted(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize("kind", sorted(DEFECTS))
