@@ -21,6 +21,7 @@ from tools.parameters import read_stage
 
 STAGE = "DVC_STAGE"  # DVC names the stage to its command
 WRITTEN = ("artifacts", "metrics", "reports")
+PATIENCE = 10.0  # seconds for a clean end
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "cmd.exe")
 
@@ -90,7 +91,7 @@ def sweep() -> None:
                 path.unlink(missing_ok=True)
 
 
-def end_children(*, younger_than: float = math.inf, patience: float = 10.0) -> None:
+def end_children(*, younger_than: float = math.inf, patience: float = PATIENCE) -> None:
     """Interrupt children, so that they can clean up, and kill what is left; kill young ones."""
     children = psutil.Process().children(recursive=True)
     with suppress(psutil.Error):
@@ -120,14 +121,28 @@ def follow_dvc() -> None:
 def stoppable(words: str) -> Iterator[None]:
     """End on Ctrl-C and SIGTERM with one line, without children and half-written files."""
 
+    def tidy() -> None:
+        end_children()
+        sweep()
+        with suppress(OSError):  # the terminal may be gone
+            print(f"stopped; {words}", file=sys.stderr, flush=True)
+
+    def give_up() -> None:
+        tidy()
+        os._exit(130)
+
     def stop(*_unused: object) -> None:
         for number in before:  # once is enough
             signal.signal(number, signal.SIG_IGN)
+        # An exception that a library's callback swallows would stop nothing.
+        last_resort.start()
         # A process that still imports has nothing to tidy, and would print a traceback.
         end_children(younger_than=2.0)
         logging.disable(logging.CRITICAL)  # libraries log the tracebacks of their own threads
         raise KeyboardInterrupt
 
+    last_resort = threading.Timer(PATIENCE, give_up)
+    last_resort.daemon = True
     before = {}
     for number in STOPS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and background jobs have it
@@ -135,12 +150,11 @@ def stoppable(words: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        end_children()
-        sweep()
-        with suppress(OSError):  # the terminal may be gone
-            print(f"stopped; {words}", file=sys.stderr, flush=True)
+        last_resort.cancel()
+        tidy()
         raise SystemExit(130) from None
     finally:
+        last_resort.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

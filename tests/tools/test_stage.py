@@ -172,6 +172,31 @@ def test_what_a_dead_process_left_half_written_goes(folder):
     assert (left.exists(), mine.exists()) == (False, True)
 
 
+DEAF = """
+import os, signal, subprocess, sys, time
+from tools import stage
+stage.PATIENCE = 0.5
+with stage.stoppable("words"):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    print(child.pid, flush=True)
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(600)
+    except KeyboardInterrupt:
+        pass  # as a library's callback may
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_a_swallowed_interrupt_ends_the_process_too(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=120, cwd=folder
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped; words\n")
+    assert not psutil.pid_exists(int(done.stdout))
+
+
 # The same with a kernel, through DVC and without
 
 
@@ -210,7 +235,7 @@ def test_a_stop_is_one_line_and_leaves_nothing(dvc, stop):
         os.killpg(dvc.pid, signal.SIGINT)
     else:
         dvc.terminate()
-    output, _ = dvc.communicate(timeout=30)
+    output, _ = dvc.communicate(timeout=60)
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
     assert "Traceback" not in output

@@ -13,7 +13,7 @@ from studies.search import outcome as study
 from studies.search.judge import Scored, kind_aurocs
 from studies.search.space import Choice, Space
 from studies.search.trials import Tried
-from studies.shared.synthetic_anomalies import KINDS
+from studies.shared.synthetic_anomalies import DECIDING, KINDS
 
 DEFAULT = Choice(224, "a+b", 3, 0.01, 5, False)
 SPACE = Space(DEFAULT, (160, 224), ("a", "b", "a+b"), (1, 3), (0.002, 0.05), (1, 9))
@@ -171,7 +171,8 @@ def test_files_hold_every_trial_and_kind():
     half = summary["rank_correlation"]["better_half"]
     assert half == asdict(found.half)
     for kind in KINDS:
-        assert f"| {kind} | yes |" in findings.kinds_table(found)
+        decides = "yes" if kind in DECIDING else "no"
+        assert f"| {kind} | {decides} |" in findings.kinds_table(found)
 
 
 def test_figures_show_every_trial():
