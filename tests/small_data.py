@@ -69,8 +69,12 @@ def write_mvtec(
     n_anomalous: int = 4,
     size: int = 64,
     seed: int = 0,
+    names: Sequence[str] = DEFECTS,
 ) -> None:
-    """Write a data set in MVTec AD layout with masks; defects take turns, ``blob`` first."""
+    """Write a data set in MVTec AD layout with masks; defects take turns, ``blob`` first.
+
+    ``names`` are the defects' folders.
+    """
     root, generator = Path(root), np.random.default_rng(seed)
     for folder, count in (("train/good", n_train), ("test/good", n_normal)):
         for number in range(count):
@@ -78,8 +82,9 @@ def write_mvtec(
     for number in range(n_anomalous):
         defect = DEFECTS[number % len(DEFECTS)]
         picture, mask = draw_anomalous(generator, size, defect)
-        save_png(root / "test" / defect / f"{number:03d}.png", picture)
-        save_png(root / "ground_truth" / defect / f"{number:03d}_mask.png", mask)
+        name = names[number % len(names)]
+        save_png(root / "test" / name / f"{number:03d}.png", picture)
+        save_png(root / "ground_truth" / name / f"{number:03d}_mask.png", mask)
 
 
 def write_competition(

@@ -1,4 +1,7 @@
-"""The whole study on a small data set: end to end, byte for byte, and through a kill."""
+"""The whole study on a small data set: end to end, byte for byte, and through a kill.
+
+Ids, defects and a folder are hostile text, for all that is tested here.
+"""
 
 import csv
 import hashlib
@@ -15,7 +18,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_data import write_competition, write_mvtec
+from small_data import save_csv, write_competition, write_mvtec
+from test_hostile_text import HOSTILE, assert_harmless
 
 from tools import check_inputs
 
@@ -117,35 +121,53 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def repro_two_at_a_time(jobs: list[tuple[Path, ...]]) -> None:
+def run_two_at_a_time(jobs: list[tuple[Path, ...]]) -> list[str]:
     """Run repositories side by side: a small run is mostly starting up, on one core."""
+
+    def run(job: tuple[Path, ...]) -> str:
+        ran = call(job[0], sys.executable, "-m", "tools.repro", *job[1:])
+        return ran.stdout + ran.stderr
+
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda job: repro(*job), jobs))
+        return list(pool.map(run, jobs))
+
+
+# What may be a folder's name.
+KINDS = [text for text in HOSTILE if "/" not in text and "\n" not in text][:4]
+
+
+def write_unlabelled(data: Path) -> list[str]:
+    """Write a set in competition layout whose test ids are hostile; return them as read."""
+    names = list(write_competition(data))
+    ids = {n: f"{' '.join(text.split())} {n}" for n, text in zip(names, HOSTILE, strict=False)}
+    save_csv(data / "test.csv", ["id", "img_path"], [(ids[n], f"test/{n}.png") for n in names])
+    rows = [(ids[name], 0) for name in reversed(names)]
+    save_csv(data / "sample_submission.csv", ["id", "label"], rows)
+    return list(ids.values())
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory) -> tuple[Path, Path]:
+def both(tmp_path_factory) -> tuple[tuple[Path, str], ...]:
     """Run the study once in either layout; the competition's has no labels."""
-    folders = tuple(
-        make_repository(tmp_path_factory.mktemp(name) / "repository")
+    folders = [
+        make_repository(tmp_path_factory.mktemp(name) / "가나 다 $(touch x) 'y'")
         for name in ("labelled", "unlabelled")
-    )
-    write_mvtec(folders[0] / "data")
-    write_competition(folders[1] / "data")
-    repro_two_at_a_time([(folder,) for folder in folders])
-    return folders
+    ]
+    write_mvtec(folders[0] / "data", names=KINDS)
+    write_unlabelled(folders[1] / "data")
+    return tuple(zip(folders, run_two_at_a_time([(f,) for f in folders]), strict=True))
 
 
 @pytest.fixture(scope="module")
 def finished(both) -> Path:
     """Return the repository that ran on a small MVTec AD set."""
-    return both[0]
+    return both[0][0]
 
 
 @pytest.fixture(scope="module")
 def unlabelled(both) -> Path:
     """Return the repository that ran on a small set in competition layout, without labels."""
-    return both[1]
+    return both[1][0]
 
 
 STUDY_PAGES = {
@@ -168,7 +190,7 @@ def studied(unlabelled, tmp_path_factory) -> dict[str, Path]:
     # Of twelve images too few differ for folds by groups, which is an error of one line.
     stages = {"thresholds": ":thresholds"}
     jobs = [(f, f"studies/{name}/dvc.yaml{stages.get(name, '')}") for name, f in folders.items()]
-    repro_two_at_a_time(jobs)
+    run_two_at_a_time(jobs)
     return folders
 
 
@@ -203,6 +225,31 @@ def test_final_numbers_follow_from_the_folds(finished):
             assert float(row["score"]) == pytest.approx(max(by_fold[row["id"]]))
 
 
+LINES = """\
+check_inputs: 12 training and 8 test images, {layout} layout; resnet10t, weights random; \
+RANDOM WEIGHTS: quality figures will mean nothing
+01_extract_features
+02_build_coreset
+03_cv_threshold
+04_evaluate
+05_locked
+report: 6 pages in reports/
+"""
+
+
+@pytest.mark.parametrize(("number", "layout"), [(0, "mvtec"), (1, "competition")])
+def test_hostile_names_run_through_and_stay_text(both, number, layout):
+    folder, said = both[number]
+    assert said == LINES.format(layout=layout)
+    shown = ""
+    for path in sorted((folder / "reports").glob("*.html")):
+        body = path.read_text(encoding="utf-8").partition("</nav>")[2].rpartition("</body>")[0]
+        shown += assert_harmless(re.sub(r'src="(histogram|wall)\.png"', "", body)).text
+    for text in KINDS if layout == "mvtec" else ():
+        assert text in shown, text
+    assert sorted(p.name for p in folder.glob("x*")) == []
+
+
 def test_random_weights_are_marked_in_every_report(finished):
     pages = sorted((finished / "reports").glob("*.html"))
     assert len(pages) == 6
@@ -231,7 +278,7 @@ def test_a_second_run_has_nothing_to_do(finished):
 
 def test_killed_in_the_middle_then_elsewhere_the_same_bytes(finished, tmp_path):
     folder = make_repository(tmp_path / "elsewhere")
-    write_mvtec(folder / "data")
+    write_mvtec(folder / "data", names=KINDS)
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"],
         cwd=folder,
@@ -258,11 +305,11 @@ def test_competition_layout_without_labels(unlabelled):
     folder = unlabelled
     metrics = json.loads((folder / "metrics/evaluate.json").read_text(encoding="utf-8"))
     assert set(metrics) == {"n_train", "n_test", "n_flagged", "threshold"}
-    sample = (folder / "data/sample_submission.csv").read_text(encoding="utf-8").splitlines()
-    submission = (folder / "reports/submission.csv").read_text(encoding="utf-8").splitlines()
-    assert [line.partition(",")[0] for line in submission] == [
-        line.partition(",")[0] for line in sample
-    ]
+    ids = []
+    for name in ("data/sample_submission.csv", "reports/submission.csv"):
+        with (folder / name).open(encoding="utf-8") as stream:
+            ids.append([row["id"] for row in csv.DictReader(stream)])
+    assert ids[0] == ids[1]
     with (folder / "artifacts/test_scores.csv").open(encoding="utf-8") as stream:
         assert next(csv.reader(stream)) == ["id", "score", "flagged"]
 
