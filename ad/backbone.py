@@ -63,7 +63,10 @@ class Backbone:
 
     def _tap(self, name: str) -> Callable[[nn.Module, tuple, Tensor], None]:
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-            self._maps.found[name] = output
+            found = getattr(self._maps, "found", None)
+            if found is None:  # called by others
+                return
+            found[name] = output
             if name == self.layers[-1].name:
                 raise _LastLayerReached
 
@@ -79,7 +82,7 @@ class Backbone:
         with contextlib.suppress(_LastLayerReached):
             self.model(images)
         maps = [self._maps.found[layer.name] for layer in self.layers]
-        self._maps.found = {}
+        self._maps.found = None
         for layer, values in zip(self.layers, maps, strict=True):
             if values.ndim != 4:
                 raise ValueError(

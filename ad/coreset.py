@@ -9,11 +9,10 @@ bound outside.
 
 import numpy as np
 
-from ad.neighbors import exact_neighbors
 from ad.parallel import chunk_map
-from ad.products import Points, as_points, is_whole, shifted_squares
 from ad.progress import progress_bar
 from ad.projection import project
+from integer.products import Points, as_points, is_whole, shifted_squares
 
 FEWEST_CANDIDATES = 8192
 CANDIDATE_SHARE = 0.1  # of all points, where that is more; fewer mean more rounds
@@ -140,7 +139,7 @@ def k_center_greedy(
     Raises
     ------
     ValueError
-        When ``n_select`` is out of range, or as `ad.products.as_points`.
+        When ``n_select`` is out of range, or as `integer.products.as_points`.
     """
     n = len(features)
     if not 1 <= n_select <= n:
@@ -162,23 +161,3 @@ def k_center_greedy(
                 left = n_select - len(greedy.picks)
                 bar.update(len(greedy.picks) - bar.n)
     return np.array(greedy.picks)
-
-
-def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Measure how a selection covers points as it grows.
-
-    Parameters
-    ----------
-    points : array, shape (n, dim)
-    selected : array like it, shape (n_select, dim)
-        In greedy order.
-
-    Returns
-    -------
-    steps, largest, typical : arrays, shape (n_steps,)
-        Sizes of the selection, and the largest and the median distance to its nearest.
-    """
-    steps = np.unique(np.geomspace(1, len(selected), 8).astype(int))
-    squared = np.stack([exact_neighbors(points, selected[:n], 1).squared_distances for n in steps])
-    distances = np.sqrt(squared[:, :, 0])
-    return steps, distances.max(axis=1), np.median(distances, axis=1)

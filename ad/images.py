@@ -1,6 +1,5 @@
 """Decode one image by a stated rule and turn it into the network's input."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ad import params
+from ad.determinism import silence_warnings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -21,7 +21,7 @@ UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 
 # Pillow's warnings name no file, and none of them means that pixels are wrong: what cannot be
 # decoded is an error, and too many pixels are counted below.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+silence_warnings(r"PIL\.")
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
 REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
 

@@ -1,11 +1,14 @@
-"""From patch scores to anomaly maps in the pixels of the network's input."""
+"""From patch scores to anomaly maps in the pixels of the network's input, by whole numbers."""
+
+import math
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
+
+from integer.resizing import bilinear_weights, gaussian_weights
 
 SMOOTHING_SIGMA = 4.0  # pixels; the value of the paper (section 4.4.1) and of the authors' code
+EXACT_BITS = 53  # float64 holds every whole number of so many bits
+KERNEL_BITS = 16  # of the weights along an axis, of 1
 
 
 def anomaly_maps(
@@ -13,9 +16,15 @@ def anomaly_maps(
 ) -> np.ndarray:
     """Bring patch scores to the image's size (bilinear) and smooth them (Gaussian).
 
+    Scores are rounded to whole numbers of 20 bits of the largest one, and both steps are one
+    product a side with whole-number weights of 16 bits.  Every partial sum is a whole number below
+    2 ** 53, so the maps are the same on every machine; they are within 2e-4 of the largest score of
+    the same in float64.
+
     Parameters
     ----------
     patch_scores : array of float, shape (n_images, h, w)
+        From 0 on.
     size : int
         Side of the maps, in pixels.
     sigma : float
@@ -25,9 +34,21 @@ def anomaly_maps(
     -------
     array of float32, shape (n_images, size, size)
     """
-    coarse = torch.from_numpy(np.asarray(patch_scores, dtype=np.float32))[:, None]
-    fine = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
-    maps = fine.numpy()
-    if sigma == 0:
-        return maps
-    return np.stack([gaussian_filter(each, sigma) for each in maps])
+    high, wide = (_axis_weights(side, size, sigma) for side in patch_scores.shape[1:])
+    bits = EXACT_BITS - 1 - 2 * KERNEL_BITS
+    exponent = bits - math.frexp(float(patch_scores.max(initial=0.0)))[1]
+    whole = np.rint(np.ldexp(patch_scores.astype(np.float64), exponent))
+    maps = np.empty((len(whole), size, size), dtype=np.float32)
+    for number, each in enumerate(whole):
+        maps[number] = np.ldexp(high @ each @ wide.T, -exponent - 2 * KERNEL_BITS)
+    return maps
+
+
+def _axis_weights(size_in: int, size_out: int, sigma: float) -> np.ndarray:
+    """Return resizing and smoothing along one axis: whole numbers, shape (size_out, size_in)."""
+    resizing, total = bilinear_weights(size_in, size_out)
+    both = gaussian_weights(size_out, sigma, 2**KERNEL_BITS) @ resizing
+    weights = np.rint(both / total)  # one correctly rounded division of whole numbers
+    # What rounding leaves goes to the largest, so that a constant stays what it is.
+    weights[np.arange(size_out), weights.argmax(axis=1)] += 2**KERNEL_BITS - weights.sum(axis=1)
+    return weights

@@ -5,7 +5,8 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 
-from ad.neighbors import Neighbors, find_neighbors
+from ad.indices import find_neighbors
+from ad.neighbors import Neighbors
 from ad.params import Score
 
 

@@ -1,17 +1,15 @@
-"""Nearest bank patches: exact search as one product and a selection, and FAISS indices."""
+"""Nearest bank patches: exact search as one product and a selection."""
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ad.parallel import chunk_map
-from ad.params import Score
-from ad.products import Points, as_points, is_whole, shifted_squares
 from ad.progress import progress_bar
+from integer.products import Points, as_points, is_whole, shifted_squares
 
 ROWS = 1024  # most queries that a thread measures at a time
 CELLS = 2**24  # distances that a thread holds at a time
@@ -97,9 +95,9 @@ def exact_neighbors(
     Raises
     ------
     ValueError
-        When k exceeds the bank, dimensions or kinds differ, or as `ad.products.as_points`.
+        When k exceeds the bank, dimensions or kinds differ, or as `integer.products.as_points`.
     """
-    _check(queries, bank, k)
+    check_search(queries, bank, k)
     ready = _in_groups(as_points(bank, "bank", device=device))
     step = min(ROWS, max(16, CELLS // len(ready)))
     result = Neighbors(np.empty((len(queries), k)), np.empty((len(queries), k), np.int64))
@@ -120,7 +118,8 @@ def exact_neighbors(
     return result
 
 
-def _check(queries: np.ndarray, bank: np.ndarray, k: int) -> None:
+def check_search(queries: np.ndarray, bank: np.ndarray, k: int) -> None:
+    """Refuse other kinds or dimensions, and more neighbours than the bank has."""
     if is_whole(queries, "queries") != is_whole(bank, "bank"):
         raise ValueError(f"queries are {queries.dtype}, bank {bank.dtype}: both float or neither")
     if queries.shape[1] != bank.shape[1]:
@@ -130,57 +129,3 @@ def _check(queries: np.ndarray, bank: np.ndarray, k: int) -> None:
             f"score.num_neighbors={k} must be 1 to the bank's n_patches={len(bank)}; "
             f"lower it or raise coreset.ratio"
         )
-
-
-def faiss_neighbors(queries: np.ndarray, bank: np.ndarray, k: int, *, index: str) -> Neighbors:
-    """Find neighbours with a FAISS index, in float32: ``faiss_flat`` or ``faiss_hnsw``.
-
-    An HNSW graph is approximate, for banks that outgrow exact search: measure its `recall`.
-    """
-    _check(queries, bank, k)
-    if index not in ("faiss_flat", "faiss_hnsw"):
-        raise ValueError(f"score.index={index!r} must be exact, faiss_flat or faiss_hnsw")
-    if index == "faiss_flat":
-        store = faiss.IndexFlatL2(bank.shape[1])
-    else:
-        store = faiss.IndexHNSWFlat(bank.shape[1], 32)
-        store.hnsw.efConstruction, store.hnsw.efSearch = 80, max(128, 4 * k)
-    before = faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(1)  # an HNSW graph depends on the order of insertion
-        store.add(np.ascontiguousarray(bank, dtype=np.float32))
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        squared, indices = store.search(np.ascontiguousarray(queries, dtype=np.float32), k)
-    finally:
-        faiss.omp_set_num_threads(before)
-    return Neighbors(squared.astype(np.float64).clip(min=0), indices.astype(np.int64))
-
-
-def find_neighbors(
-    queries: np.ndarray,
-    bank: np.ndarray,
-    k: int,
-    *,
-    index: str = "exact",
-    device: str = "cpu",
-    progress: bool = False,
-) -> Neighbors:
-    """Find neighbours with the index asked for: ``exact``, ``faiss_flat`` or ``faiss_hnsw``."""
-    if index == "exact":
-        return exact_neighbors(queries, bank, k, device=device, progress=progress)
-    return faiss_neighbors(queries, bank, k, index=index)
-
-
-def recall(found: Neighbors, exact: Neighbors) -> float:
-    """Return the share of the exact neighbours that ``found`` has, over all queries."""
-    hits = [len(np.intersect1d(a, b)) for a, b in zip(found.indices, exact.indices, strict=True)]
-    return float(np.sum(hits) / exact.indices.size)
-
-
-def index_recall(queries: np.ndarray, bank: np.ndarray, score: Score) -> float:
-    """Return the recall of ``score.index`` on some queries; 1 for the exact search."""
-    if score.index == "exact":
-        return 1.0
-    k = score.num_neighbors
-    found = find_neighbors(queries, bank, k, index=score.index)
-    return recall(found, exact_neighbors(queries, bank, k))

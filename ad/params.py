@@ -95,6 +95,7 @@ class BackboneSettings(Section):
     )
     layers: Layers
     batch_size: integer(1, 4096) = 32
+    arithmetic: choice("integer", "float32") = "integer"
 
 
 class Patch(Section):

@@ -6,6 +6,7 @@
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import numpy as np
 from sklearn.model_selection import KFold
@@ -33,12 +34,15 @@ class Protocol:
         Of each bank's first pick.
     projection_seed : int, optional
         Of the random projection; by default ``seed``.
+    unit : float
+        What a difference of 1 between features stands for; see `ad.memory_bank.reweighting`.
     """
 
     coreset: Coreset
     score: Score
     seed: int
     projection_seed: int | None = None
+    unit: float = 1.0
 
     def bank_size(self, n_patches: int) -> int:
         """Return the size of a bank of so many patches: the ratio, and enough for every score."""
@@ -93,12 +97,17 @@ def fold_threshold(scores: np.ndarray, rule: str) -> float:
             f"cv.threshold={rule} needs at least 2 held-out images a fold, got {len(scores)}; "
             f"lower cv.folds"
         )
-    return float(np.mean(scores) + number * np.std(scores, ddof=1))
+    return fmean(scores.tolist()) + number * stdev(scores.tolist())
 
 
 def final_threshold(held_out: Sequence[np.ndarray], rule: str = "max") -> float:
-    """Return the mean of the folds' thresholds."""
-    return float(np.mean([fold_threshold(scores, rule) for scores in held_out]))
+    """Return the mean of the folds' thresholds, rounded once."""
+    return fmean(fold_threshold(scores, rule) for scores in held_out)
+
+
+def _mean(scores: np.ndarray, axis: int) -> np.ndarray:
+    """Average one entry after the other: in one order on every machine."""
+    return sum(np.moveaxis(scores, axis, 0)) / scores.shape[axis]
 
 
 def aggregate_folds(scores: np.ndarray, how: str = "max") -> np.ndarray:
@@ -111,7 +120,7 @@ def aggregate_folds(scores: np.ndarray, how: str = "max") -> np.ndarray:
     how : {"max", "mean", "median"}
         ``max`` is the protocol's.
     """
-    rules = {"max": np.max, "mean": np.mean, "median": np.median}
+    rules = {"max": np.max, "mean": _mean, "median": np.median}
     if how not in rules:
         raise ValueError(f"cv.aggregate={how!r} must be one of {', '.join(rules)}")
     return rules[how](scores, axis=0)
@@ -194,7 +203,12 @@ def select_coresets(
 
 
 def score_in_parts(
-    features: np.ndarray, bank: np.ndarray, score: Score, *, device: str = "cpu"
+    features: np.ndarray,
+    bank: np.ndarray,
+    score: Score,
+    *,
+    unit: float = 1.0,
+    device: str = "cpu",
 ) -> ImageScores:
     """Score images against a bank, a few at a time; see `ad.memory_bank.score_images`.
 
@@ -207,7 +221,7 @@ def score_in_parts(
     parts = []
     for start in range(0, len(features), IMAGES):
         some = np.asarray(features[start : start + IMAGES])
-        parts.append(score_images(some, bank, score, device=device))
+        parts.append(score_images(some, bank, score, unit=unit, device=device))
         _let_go(features)
     if not parts:
         return ImageScores(np.empty((0, *features.shape[1:3])), np.empty(0))
@@ -264,13 +278,13 @@ def cross_validate(
     images = images or BankImages([normals], np.arange(len(normals)))
     coresets = select_coresets(images, [kept for kept, _ in folds], protocol)
     held_scores, query_scores = [], []
+
+    def scored(some: np.ndarray, bank: np.ndarray) -> np.ndarray:
+        return score_in_parts(some, bank, protocol.score, unit=protocol.unit).images
+
     for (_, held_out), rows in zip(folds, coresets, strict=True):
         bank = images.take(rows)
         parts = np.array_split(held_out, -(-len(held_out) // IMAGES))
-        held_scores.append(
-            np.concatenate([score_in_parts(normals[p], bank, protocol.score).images for p in parts])
-        )
-        query_scores.append(
-            np.concatenate([score_in_parts(q, bank, protocol.score).images for q in queries])
-        )
+        held_scores.append(np.concatenate([scored(normals[part], bank) for part in parts]))
+        query_scores.append(np.concatenate([scored(some, bank) for some in queries]))
     return CrossValidated(held_scores, np.stack(query_scores))

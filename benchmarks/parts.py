@@ -14,8 +14,9 @@ from ad import coreset as coreset_module
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy
 from ad.dataset import of_split
-from ad.features import extract_features
-from ad.neighbors import exact_neighbors, faiss_neighbors, recall
+from ad.extraction import extract_features, make_extractor
+from ad.indices import faiss_neighbors, recall
+from ad.neighbors import exact_neighbors
 from ad.params import BackboneSettings, Image, Patch, Runtime
 from ad.projection import project
 from benchmarks.peers import faiss_flat, public_coreset
@@ -50,11 +51,10 @@ def extract(
     paths: Sequence[Path], output: Path, network: BackboneSettings, dim: int | None
 ) -> np.ndarray:
     """Extract features as the pipeline does, layers pooled to ``dim``; map them."""
-    backbone = load_backbone(network, seed=SEED)
-    patch = Patch(size=3, pretrain_dim=dim, target_dim=dim)
-    extract_features(
-        backbone, paths, output, patch, backbone.input_rule(Image(size=224)), Runtime()
-    )
+    backbone, arithmetic = load_backbone(network, seed=SEED), network.arithmetic
+    how = Image(size=224), Patch(size=3, pretrain_dim=dim, target_dim=dim), paths
+    extractor = make_extractor(backbone, *how, arithmetic=arithmetic)
+    extract_features(extractor, paths, output, Runtime())
     return np.load(output, mmap_mode="r")
 
 

@@ -1,5 +1,6 @@
-"""Convolutional networks as whole numbers: the same bits on every processor, engine and runtime.
+"""Exact arithmetic: the same bits on every processor, engine, thread count and runtime.
 
-``quantize.to_integer`` makes one from a timm network and normal images, ``network.Runner`` runs it.
-The pipeline does not use it yet.
+``features.make_whole`` turns a timm network and normal images into a network of whole numbers and
+features of one byte; ``quantize.to_integer`` makes the network, ``network.Runner`` runs it.
+``products`` and ``resizing`` are exact, too.  Nothing here knows of anomalies.
 """

@@ -4,8 +4,8 @@ An engine runs a convolution only after it has reproduced random and worst-case 
 that convolution on this machine; every engine that passes gives the same bits.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,9 +57,9 @@ class Conv(Operation):
     bias : array of int32, shape (out,)
         In units of the sum.
     shift : array of int16, shape (out,)
-    padding : tuple of int, or "same"
+    padding : tuple of int, "same" or "even"
         Rows and columns of zeros on either side; "same" is TensorFlow's rule, which may put one
-        more behind than before.
+        more behind than before; "even" is none, for maps of even sides only.
     """
 
     weight: np.ndarray
@@ -78,6 +78,13 @@ def finish(values: Tensor, low: int, high: int) -> Tensor:
 
 def pad(conv: Conv, values: Tensor) -> tuple[Tensor, list[int]]:
     """Pad by the "same" rule; return the input and the padding left to the convolution."""
+    if conv.padding == "even":
+        if any(side % 2 for side in values.shape[2:]):
+            raise ValueError(
+                f"backbone.arithmetic: layer {conv.name} needs even sides, got {values.shape[2:]}; "
+                f"choose another image.size, or backbone.arithmetic: float32"
+            )
+        return values, [0, 0]
     if conv.padding != "same":
         return values, list(conv.padding)
     sides = []
@@ -116,10 +123,8 @@ class FloatConvolution:
         """Convolve whole numbers (n, in, h, w); return sums times ``2 ** -shift``, not rounded."""
         conv = self.conv
         values, padding = pad(conv, values)
-        values = values.to(self.dtype)
-        return F.conv2d(
-            values, self.weight, self.bias, conv.stride, padding, conv.dilation, conv.groups
-        )
+        geometry = (conv.stride, padding, conv.dilation, conv.groups)
+        return F.conv2d(values.to(self.dtype), self.weight, self.bias, *geometry)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Convolve whole numbers (n, in, h, w); return int8 (n, out, h', w')."""
@@ -129,15 +134,14 @@ class FloatConvolution:
 class Reference(FloatConvolution):
     """The same in float64, where the sums of any layer are exact."""
 
-    name = "float64"
     dtype = torch.float64
 
 
 class ByteConvolution:
     """PyTorch's 8-bit convolution by oneDNN, on a CPU.
 
-    It takes unsigned bytes: 0..127 as they are, signed ones with 128 added.  Two products of the
-    latter overflow the 16-bit sums of AVX2; the self-test finds that out.
+    It takes unsigned bytes: 0..127, or signed ones with 128 added.  Two products of the latter
+    overflow the 16-bit sums of AVX2; the self-test finds that out.
     """
 
     name = "8-bit"
@@ -153,7 +157,7 @@ class ByteConvolution:
         self.scales = torch.from_numpy(np.ldexp(np.float32(1), -conv.shift.astype(np.int64)))
         self.bias = torch.from_numpy(conv.bias) * self.scales
         self.weight_zeros = torch.zeros(len(conv.bias), dtype=torch.int32)
-        padding = [0, 0] if conv.padding == "same" else conv.padding
+        padding = [0, 0] if isinstance(conv.padding, str) else conv.padding
         geometry = (conv.stride, padding, conv.dilation, conv.groups)
         weight = torch.from_numpy(conv.weight)
         # Without an example of an input's shape, some weights are packed anew at every call.
@@ -187,7 +191,7 @@ class ByteConvolution:
 ENGINES = (ByteConvolution, FloatConvolution)
 
 
-@contextlib.contextmanager
+@contextmanager
 def exact_float32() -> Iterator[None]:
     """Leave out float32 convolutions that do more than add products: Winograd, Fourier, TF32."""
     with (
@@ -201,10 +205,12 @@ def _trial(spec: tuple[int, ...], source: tuple[int, int], *, worst: bool) -> Co
     """Make a convolution whose weights are random, or of one sign a channel and the largest."""
     n_in, n_out, kernel, stride, groups = spec
     rng = np.random.default_rng(n_in * n_out * kernel)
-    weight = rng.integers(-127, 128, (n_out, n_in // groups, kernel, kernel))
+    fan_in, most = n_in // groups * kernel**2, max(map(abs, source))
+    peak = min(127, (2**24 - 1) // (fan_in * most))
+    weight = rng.integers(-peak, peak + 1, (n_out, n_in // groups, kernel, kernel))
     if worst:
-        weight[::2], weight[1::2] = 127, -127
-    largest = int(np.abs(weight[0]).sum()) * max(map(abs, source))
+        weight[::2], weight[1::2] = peak, -peak
+    largest = int(np.abs(weight[0]).sum()) * most
     room = 2**24 - 1 - largest if worst else largest // 4
     return Conv(
         name="trial",
@@ -239,7 +245,7 @@ def reproduces(engine: type, conv: Conv, source: tuple[int, int], device: str) -
     expected = Reference(conv, source, "cpu")(inputs)
     try:
         found = engine(conv, source, device)(inputs.to(device)).cpu()
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+    except (AttributeError, RuntimeError, TypeError):
         return False  # this build of PyTorch has no such operator, or with another signature
     return torch.equal(found, expected)
 
@@ -256,7 +262,7 @@ def passes_trials(engine: type, source: tuple[int, int], device: str) -> bool:
 def choose_engines(
     convs: Sequence[tuple[Conv, tuple[int, int]]], device: str, candidates: Sequence[type] = ENGINES
 ) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Choose for each convolution the first engine that is exact, in trials and on itself.
+    """Choose for each convolution, by its target, the first engine exact in trials and on itself.
 
     Parameters
     ----------
@@ -266,17 +272,12 @@ def choose_engines(
     candidates : sequence of engine classes
         Best first.
 
-    Returns
-    -------
-    dict from target to engine
-
     Raises
     ------
     RuntimeError
         When none is exact.
     """
-    trusted: dict[tuple, bool] = {}
-    chosen = {}
+    trusted, chosen = {}, {}
     with torch.inference_mode(), exact_float32():
         for conv, source in convs:
             for engine in candidates:

@@ -72,6 +72,12 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
+def _fills(pool: nn.AvgPool2d) -> bool:
+    """Tell whether every window is full: for 2 x 2 in ceiling mode, on maps of even sides."""
+    kernel, stride = _pair(pool.kernel_size), _pair(pool.stride)
+    return pool.padding == 0 and (not pool.ceil_mode or kernel == stride == (2, 2))
+
+
 def _float64(values: torch.Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
@@ -185,11 +191,13 @@ class _Builder:
             sizes = {"kernel": module.kernel_size, "stride": module.stride}
             sizes = {k: _pair(v) for k, v in (sizes | {"padding": module.padding}).items()}
             self.emit(node, MaxPool(**names, **sizes), channels)
-        elif isinstance(module, nn.AvgPool2d) and not module.ceil_mode and module.padding == 0:
+        elif isinstance(module, nn.AvgPool2d) and _fills(module):
             kernel = _pair(module.kernel_size)
             weight = np.full((channels, 1, *kernel), 1 / math.prod(kernel))
             conv = per_channel(node.target, source, node.name, weight, np.zeros(channels))
-            self.emit(node, replace(conv, stride=_pair(module.stride)), channels)
+            padding = "even" if module.ceil_mode else (0, 0)
+            conv = replace(conv, stride=_pair(module.stride), padding=padding)
+            self.emit(node, conv, channels)
         elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
             self.emit(node, Mean(**names), channels)
         else:

@@ -10,6 +10,7 @@ from ad import metrics
 from ad.dataset import ImageRecord
 from ad.files import write_csv
 from ad.images import InputRule, read_mask
+from ad.neighbors import exact_neighbors
 from pages.report import markdown_table
 
 MEANINGS = {
@@ -226,3 +227,23 @@ def findings(summary: Mapping[str, object], *, synthetic: bool) -> str:
     if synthetic:
         text += " All images are synthetic."
     return text + f" {n_test} images are few: differences inside the interval mean nothing."
+
+
+def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Measure how a selection covers points as it grows.
+
+    Parameters
+    ----------
+    points : array, shape (n, dim)
+    selected : array like it, shape (n_select, dim)
+        In greedy order.
+
+    Returns
+    -------
+    steps, largest, typical : arrays, shape (n_steps,)
+        Sizes of the selection, and the largest and the median distance to its nearest.
+    """
+    steps = np.unique(np.geomspace(1, len(selected), 8).astype(int))
+    squared = np.stack([exact_neighbors(points, selected[:n], 1).squared_distances for n in steps])
+    distances = np.sqrt(squared[:, :, 0])
+    return steps, distances.max(axis=1), np.median(distances, axis=1)

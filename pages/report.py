@@ -49,16 +49,27 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def environment_line(fingerprint: Mapping[str, object]) -> str:
-    """Sum up a run's environment in one line."""
+def arithmetic(dtype: str, unit: float, share: float | None) -> str:
+    """Say in what numbers features are.
+
+    Parameters
+    ----------
+    dtype : str
+    unit : float
+        What a difference of 1 stands for.
+    share : float or None
+        Of the bound that the largest sum of the network can reach; ``None`` for float32.
+    """
+    if share is None:
+        return (
+            "Arithmetic: float32, as the library computes it; sums round differently from one "
+            "processor to another."
+        )
     return (
-        f"{fingerprint['os']}, {fingerprint['cpu']} ({fingerprint['instruction_set']}), "
-        f"{fingerprint['threads']} threads, {fingerprint['device']}, file system "
-        f"{fingerprint['file_system']} "
-        f"({'sorted' if fingerprint['listing_is_sorted'] else 'unsorted'} listing), "
-        f"Python {fingerprint['python']}, torch {fingerprint['torch']}, "
-        f"timm {fingerprint['timm']}, "
-        f"numpy {fingerprint['numpy']}, Pillow {fingerprint['pillow']}"
+        f"Arithmetic: whole numbers. Weights, maps and features are bytes, and the largest sum "
+        f"that any layer can reach is {share:.0%} of 2^24, below which every sum is exact in any "
+        f"order: the bits are the same on every machine. A feature is {-127 * (dtype == 'int8')} "
+        f"to 127 in units of {unit:.4g}."
     )
 
 

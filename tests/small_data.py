@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image as Picture
 
 from ad.backbone import Backbone, load_backbone
-from ad.params import BackboneSettings
+from ad.extraction import FeatureExtractor, make_extractor
+from ad.params import BackboneSettings, Image, Patch
 
 DEFECTS = ("blob", "scratch")
 
@@ -52,7 +53,7 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write a PNG, and its folder if need be; booleans become 0 and 255."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.uint8(255) * pixels if pixels.dtype == bool else pixels
-    Image.fromarray(values).save(path, compress_level=1)
+    Picture.fromarray(values).save(path, compress_level=1)
 
 
 def save_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -150,3 +151,16 @@ def network(
     """Load a network; by default a small one with random weights."""
     settings = BackboneSettings(name=name, weights=str(weights), layers=list(layers))
     return load_backbone(settings, seed=seed)
+
+
+def extractor(
+    pictures: Sequence[Path | np.ndarray],
+    patch: Patch,
+    *,
+    size: int,
+    arithmetic: str = "integer",
+    backbone: Backbone | None = None,
+) -> FeatureExtractor:
+    """Make what brings pictures to features, on them as normals; by default of `network`'s."""
+    own = backbone or network()
+    return make_extractor(own, Image(size=size), patch, pictures, arithmetic=arithmetic)

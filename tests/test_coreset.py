@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ad import coreset, products
+from ad import coreset
 from ad.coreset import first_pick, k_center_greedy, textbook_coreset
 from ad.projection import project, random_projection
+from integer import products
 
 
 def greedy_in_python(features: np.ndarray, n_select: int, first: int) -> list[int]:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_data import network, write_competition, write_mvtec
+from small_data import extractor, write_competition, write_mvtec
 
 from ad.dataset import of_split, submission_order
-from ad.features import extract_features
+from ad.extraction import extract_features
 from ad.files import load_array
-from ad.images import InputRule
 from ad.params import Coreset, Patch, Runtime, Score
 from ad.protocol import BankImages, Protocol, cross_validate, fold_indices, select_coresets
 from pages.environment import listing_is_sorted
@@ -75,9 +74,9 @@ def run(data: Path, output: Path) -> dict[str, object]:
     """Carry out the pipeline from a folder of images to the rows of the submission."""
     records = scan(data)
     train, test = of_split(records, "train"), of_split(records, "test")
-    paths, patch = [data / r.path for r in records], Patch(size=3)
-    tiny = network(layers=["layer1", "layer2"])
-    extract_features(tiny, paths, output, patch, InputRule(32, None), Runtime(memory_gb=4.0))
+    paths = [data / r.path for r in records]
+    tiny = extractor(paths[: len(train)], Patch(size=3), size=32)
+    extract_features(tiny, paths, output, Runtime(memory_gb=4.0))
     features = np.array(load_array(output))
     normals, queries = features[: len(train)], features[len(train) :]
     protocol = Protocol(Coreset(ratio=0.2, projection_dim=16), Score(num_neighbors=3), 0)

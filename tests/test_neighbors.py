@@ -6,8 +6,10 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ad import neighbors, products
-from ad.neighbors import Neighbors, exact_neighbors, faiss_neighbors, find_neighbors, recall
+from ad import neighbors
+from ad.indices import faiss_neighbors, find_neighbors, recall
+from ad.neighbors import Neighbors, exact_neighbors
+from integer import products
 
 
 def brute_force(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

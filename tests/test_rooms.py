@@ -47,14 +47,14 @@ def allowed(path: Path) -> set[str]:
     """Name the rooms that a source may enter."""
     room, *inside = path.relative_to(ROOT).parts
     if room == "studies" and len(inside) > 1:
-        return {"ad", "pages", "studies.shared", f"studies.{inside[0]}"}
+        return {"ad", "integer", "pages", "studies.shared", f"studies.{inside[0]}"}
     rooms = {
-        "ad": {"ad"},
+        "ad": {"ad", "integer"},
         "integer": {"integer"},
         "embedded": {"ad", "embedded"},
         "benchmarks": {*ROOMS, "studies.shared"},
     }
-    return rooms.get(room, {"ad", "pages", room})
+    return rooms.get(room, {"ad", "integer", "pages", room})
 
 
 EVERY_SOURCE = [path for room in ROOMS for path in sources(room)]

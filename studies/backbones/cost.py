@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ad.backbone import Backbone
-from ad.features import extract_features
+from ad.extraction import FeatureExtractor, extract_features
 from ad.files import atomic_path
-from ad.images import InputRule
-from ad.params import Patch, Runtime
+from ad.params import Runtime
 
 PART = 64  # images whose features are mapped at a time; mapped pages count as resident
 
@@ -40,15 +38,13 @@ class Cost:
 
 
 def timed_extraction(
-    backbone: Backbone,
+    extractor: FeatureExtractor,
     paths: Sequence[Path],
     output: Path,
-    patch: Patch,
-    rule: InputRule,
     runtime: Runtime,
     batch_size: int,
 ) -> Cost:
-    """Extract features (`ad.features.extract_features`) and say what it took.
+    """Extract features (`ad.extraction.extract_features`) and say what it took.
 
     The features are written a part after the other, so that no more than one part is mapped into
     memory: the peak of extraction does not grow with the number of images.
@@ -60,7 +56,7 @@ def timed_extraction(
         for start in range(0, len(paths), PART):
             before = time.perf_counter(), time.process_time()
             some = paths[start : start + PART]
-            shape = extract_features(backbone, some, part_file, patch, rule, runtime, batch_size)
+            shape = extract_features(extractor, some, part_file, runtime, batch_size)
             wall += time.perf_counter() - before[0]
             cpu += time.process_time() - before[1]
             part = np.load(part_file, allow_pickle=False)

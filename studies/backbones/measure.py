@@ -15,6 +15,7 @@ import numpy as np
 
 from ad.dataset import ImageRecord, of_split, read_manifest
 from ad.determinism import set_determinism
+from ad.extraction import make_extractor
 from ad.files import load_array, read_json, write_json
 from ad.params import Coreset, CrossValidation, Image, Patch, Runtime, Score
 from ad.protocol import Protocol, cross_validate, fold_indices
@@ -64,17 +65,24 @@ def measure(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
     records = read_manifest("artifacts/manifest.csv")
     paths = [Path(parameters["data_path"]) / record.path for record in records]
     backbone = load_found(name, found, seed=parameters["seed"])
-    rule = backbone.input_rule(image_settings(name, parameters))
-    patch, layers = Patch.of(parameters, "patch_"), [asdict(layer) for layer in backbone.layers]
-    n_weights = sum(p.numel() for p in backbone.model.parameters())
-    protocol = Protocol(
-        Coreset.of(parameters, "coreset_"), Score.of(parameters, "score_"), parameters["seed"]
+    layers = [asdict(layer) for layer in backbone.layers]
+    n_train, arithmetic = len(of_split(records, "train")), parameters["backbone_arithmetic"]
+    extractor = make_extractor(
+        backbone,
+        image_settings(name, parameters),
+        Patch.of(parameters, "patch_"),
+        paths[:n_train],
+        arithmetic=arithmetic,
     )
+    rule = extractor.rule
+    n_weights = sum(p.numel() for p in backbone.model.parameters())
+    coreset, score = Coreset.of(parameters, "coreset_"), Score.of(parameters, "score_")
+    protocol = Protocol(coreset, score, parameters["seed"], unit=extractor.unit)
     Path("build").mkdir(exist_ok=True)
     with TemporaryDirectory(dir="build") as folder:  # beside the data: it may need gigabytes
         output, batch = Path(folder) / "features.npy", parameters["backbone_batch_size"]
-        cost = timed_extraction(backbone, paths, output, patch, rule, runtime, batch)
-        del backbone  # the network is not needed for the banks,
+        cost = timed_extraction(extractor, paths, output, runtime, batch)
+        del backbone, extractor  # the network is not needed for the banks,
         gc.collect()  # and its hooks refer back to it
         before = time.process_time()
         scored = quality(

@@ -16,7 +16,7 @@ from timm.models import get_pretrained_cfg
 from ad.backbone import Backbone, load_backbone
 from ad.dataset import ImageRecord, of_split, read_manifest
 from ad.determinism import set_determinism, sha256_file
-from ad.features import features_of
+from ad.extraction import FeatureExtractor, features_of, make_extractor
 from ad.files import read_json, write_json
 from ad.images import InputRule
 from ad.params import BackboneSettings, Coreset, Image, Patch, Runtime, Score
@@ -67,8 +67,18 @@ class Case(Section):
 
     def features(self) -> np.ndarray:
         """Extract features as the pipeline does, shape (n_images, h, w, dim)."""
+        return features_of(self.extractor(), self.paths(), self.runtime)
+
+    def extractor(self) -> FeatureExtractor:
+        """Make what brings the images to features, in the case's arithmetic."""
+        how, normals = self.backbone.arithmetic, self.paths()[: self.n_train()]
         network = self.network()
-        return features_of(network, self.paths(), self.patch, self.rule(network), self.runtime)
+        return make_extractor(network, self.image, self.patch, normals, arithmetic=how)
+
+    def in_arithmetic(self, arithmetic: str) -> "Case":
+        """Return the case in another arithmetic."""
+        backbone = self.backbone.model_copy(update={"arithmetic": arithmetic})
+        return self.model_copy(update={"backbone": backbone})
 
     def protocol(self) -> Protocol:
         """Say how banks are drawn and images scored."""
@@ -92,7 +102,10 @@ def case_of(names: Mapping[str, object]) -> Case:
     return Case(
         manifest="artifacts/manifest.csv",
         data=str(names["data_path"]),
-        backbone=BackboneSettings.of(names, "backbone_"),
+        # As the team computed; `in_arithmetic` gives the pipeline's.
+        backbone=BackboneSettings.of(names, "backbone_").model_copy(
+            update={"arithmetic": "float32"}
+        ),
         image=Image.of(names, "image_"),
         patch=Patch.of(names, "patch_"),
         coreset=Coreset(

@@ -8,6 +8,7 @@ import numpy as np
 from studies.gap.enumeration import PARTS, Reading, Reported, named_values, splits
 from studies.gap.factors import GROUPS
 from studies.gap.interventions import ARGUED, MISTAKE, NOT_RUN, NUMERICAL, Control, Row
+from studies.gap.number_factors import SAME_BITS, WHOLE
 
 DRAWS = 20_000  # of rates, splits and counts, for one interval
 MIDDLE = (0.025, 0.975)
@@ -115,9 +116,22 @@ def summary(effects: Sequence[Effect], models: Sequence[Reported]) -> dict[str, 
         "largest_numerical_f1_change": (
             max((abs(row.f1 - control.f1) for row in steady), default=0.0) if labelled else None
         ),
+        "whole_numbers": whole_numbers(effects),
         "reach_all": {effect.row.factor: effect.row.kind for effect in reaching},
         "reach_all_without_mistake": [e.row.factor for e in reaching if e.row.kind != MISTAKE],
         "reach_none": [effect.row.factor for effect in found if labelled and not effect.inside],
+    }
+
+
+def whole_numbers(effects: Sequence[Effect]) -> dict[str, object]:
+    """Count what machines and libraries moved in whole numbers, and in float32 beside them."""
+    mark = f"{WHOLE}: "
+    rows = {effect.row.factor: effect.row for effect in tried(effects)}
+    changed = {name.removeprefix(mark): row for name, row in rows.items() if mark in name}
+    return {
+        "changes": list(changed),
+        "same_bits": [name for name, row in changed.items() if SAME_BITS in row.note],
+        "float32_other_bits": [name for name in changed if SAME_BITS not in rows[name].note],
     }
 
 

@@ -23,7 +23,8 @@ def findings(
     found : mapping
         What `studies.gap.effects.summary` returns.
     """
-    parts = [f"**Certain, of this pipeline on these images.** {numerical(effects, found)}"]
+    certain = f"{numerical(effects, found)} {in_whole_numbers(found['whole_numbers'])}".strip()
+    parts = [f"**Certain, of this pipeline on these images.** {certain}"]
     if found["control_f1"] is None:
         parts.append("**Without labels** no F1 is known: nothing is compared with printed values.")
     else:
@@ -54,6 +55,24 @@ def numerical(effects: Sequence[Effect], found: Mapping) -> str:
         text += (
             f" F1 is {control.f1:.3f} in the control and moves by at most "
             f"{found['largest_numerical_f1_change']:.3f} among them."
+        )
+    return text
+
+
+def in_whole_numbers(found: Mapping) -> str:
+    """Say what machines and libraries cannot change where all sums are exact."""
+    n, same = len(found["changes"]), len(found["same_bits"])
+    if not n:
+        return ""
+    text = (
+        f"In whole numbers, the pipeline's own arithmetic, {same} of {n} changes of machine and "
+        f"libraries ({listed(found['changes'])}) left every score's bits as they were; in float32 "
+        f"{len(found['float32_other_bits'])} of the same changes moved some."
+    )
+    if same == n:
+        text += (
+            " There processor, threads and library versions cannot change a flag, by construction: "
+            "whatever remains is data, code or order."
         )
     return text
 

@@ -154,14 +154,8 @@ def decide(folds: CrossValidated, *, rule: str = "max", aggregate: str = "max") 
     return Outcome(folds, folds.scores(aggregate), folds.threshold(rule))
 
 
-def run_control(case: Case, features: np.ndarray | None = None) -> Control:
-    """Run the case unchanged.
-
-    Parameters
-    ----------
-    features : array, optional
-        The case's features where they are at hand; otherwise they are extracted.
-    """
-    features = case.features() if features is None else np.array(features, dtype=np.float32)
+def run_control(case: Case) -> Control:
+    """Run the case unchanged, images to flags."""
+    features = case.features()
     labels = known_labels(of_split(case.records(), "test"))
     return Control(case, features, detect(features, case.n_train(), case), labels)

@@ -13,9 +13,11 @@ from studies.gap.interventions import (
     NUMERICAL,
     Change,
     Control,
+    Outcome,
     Row,
     decide,
     detect,
+    run_control,
 )
 from studies.gap.loaders import run_network
 
@@ -33,6 +35,8 @@ MACHINES: dict[str, dict[str, str]] = {
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     },
 }
+
+WHOLE, SAME_BITS = "whole numbers", "every score has the same bits"
 
 
 def number_factors(control: Control, *, seeds: int, records: Sequence[Mapping]) -> Iterator[Row]:
@@ -53,6 +57,7 @@ def number_factors(control: Control, *, seeds: int, records: Sequence[Mapping]) 
     yield control.changed("batches of 32 images", found)
     yield from machine_factors(control)
     yield from version_factors(control, records)
+    yield from whole_number_factors(control, records)
     yield from ARGUMENTS
 
 
@@ -117,6 +122,23 @@ def features_note(control: Control, sums: Sequence[float]) -> str:
     return f"features' sums differ by up to {np.abs(np.array(sums) / own - 1).max():.0e} relative"
 
 
+def scores_note(control: Control, outcome: Outcome) -> str:
+    """Say how many test scores have other bits than the control's."""
+    moved = int((outcome.scores != control.outcome.scores).sum())
+    return f"{moved} of {len(outcome.scores)} scores have other bits" if moved else SAME_BITS
+
+
+def whole_number_factors(control: Control, records: Sequence[Mapping]) -> Iterator[Row]:
+    """Compute in whole numbers, as the pipeline does; then change machine and libraries there.
+
+    The latter are held against the run in whole numbers, not against the control.
+    """
+    whole = run_control(control.case.in_arithmetic("integer"))
+    yield control.row(WHOLE, whole.outcome, note="the pipeline's arithmetic")
+    for row in (*machine_factors(whole), *version_factors(whole, records)):
+        yield replace(row, factor=f"{WHOLE}: {row.factor}")
+
+
 def machine_factors(control: Control) -> Iterator[Row]:
     """Change the number of threads and the instruction set, images to flags."""
     case = control.case
@@ -128,8 +150,11 @@ def machine_factors(control: Control) -> Iterator[Row]:
     runs |= {name: (case, environment) for name, environment in MACHINES.items()}
     for name, (changed, environment) in runs.items():
         found = run_elsewhere(changed, environment)
-        note = features_note(control, found["feature_sums"])
-        yield control.row(name, decide(cross_validated(found)), note=note)
+        note, outcome = (
+            features_note(control, found["feature_sums"]),
+            decide(cross_validated(found)),
+        )
+        yield control.row(name, outcome, note=f"{note}; {scores_note(control, outcome)}")
 
 
 def version_factors(control: Control, records: Sequence[Mapping]) -> Iterator[Row]:
@@ -144,6 +169,7 @@ def version_factors(control: Control, records: Sequence[Mapping]) -> Iterator[Ro
         note = features_note(control, record["feature_sums"])
         note += ": " + ", ".join(f"{name} {version}" for name, version in versions.items())
         outcome = decide(cross_validated(record))
+        note += f"; {scores_note(control, outcome)}"
         yield control.row(f"older libraries, torch {versions['torch']}", outcome, note=note)
 
 

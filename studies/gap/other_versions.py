@@ -60,15 +60,17 @@ def record(python: Path) -> dict:
         raise FileNotFoundError(f"{CASE}: not run yet; run 'dvc repro studies/gap/dvc.yaml'")
     case = Case.model_validate(read_json(CASE))
     package = Path(__file__).resolve().parents[2]  # this tree's ad, in any environment
-    found = {"case": case.digest(), **run_elsewhere(
-        case, {"PYTHONPATH": str(package)}, python=python)}  # fmt: skip
+    cases = [case.in_arithmetic(arithmetic) for arithmetic in ("float32", "integer")]
+    elsewhere = {"PYTHONPATH": str(package)}
+    found = [{"case": c.digest(), **run_elsewhere(c, elsewhere, python=python)} for c in cases]
+    digests, versions = {run["case"] for run in found}, found[0]["versions"]
     kept = [
         run
         for run in (read_json(RECORD)["runs"] if RECORD.is_file() else [])
-        if run["case"] == found["case"] and run["versions"] != found["versions"]
+        if run["case"] in digests and run["versions"] != versions
     ]
-    write_json(RECORD, {"runs": [*kept, found]})
-    return found["versions"]
+    write_json(RECORD, {"runs": [*kept, *found]})
+    return versions
 
 
 def main(arguments: list[str]) -> None:

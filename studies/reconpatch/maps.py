@@ -15,6 +15,11 @@ from ad.projection import random_projection
 ROWS = 8192  # patches a thread takes at a time
 
 
+def in_float32(features: np.ndarray, unit: float) -> np.ndarray:
+    """Give whole numbers their unit: the maps of this study are trained and applied in float32."""
+    return features.astype(np.float32) * np.float32(unit)
+
+
 @dataclass(frozen=True)
 class LinearMap:
     """``x -> (x - mean) @ matrix``.

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ad.backbone import resolve_layers
 from ad.dataset import ImageRecord
-from ad.features import features_of
+from ad.extraction import features_of, make_extractor
 from ad.files import read_csv
 from ad.params import Image, Patch, Runtime
 from ad.weights import empty_model
+from studies.reconpatch.maps import in_float32
 from studies.reconpatch.methods import layer_parts
 from studies.reconpatch.runs import Images
 from studies.shared.networks import WeightsFound, find_weights, load_found
@@ -26,12 +27,14 @@ class Extraction:
     image : Image
         Its interpolation is the pipeline's: pasted images were resized by it.
     patch : Patch
+    arithmetic : {"integer", "float32"}
     runtime : Runtime
     """
 
     folder: Path
     image: Image
     patch: Patch
+    arithmetic: str
     runtime: Runtime
 
 
@@ -92,11 +95,13 @@ def network_images(
         The pipeline's; which images are held out, and the kinds.
     seed : int
     """
-    network, how = load_found(name, weights, seed=seed), extraction
-    rule = network.input_rule(how.image)
+    how, n_train = extraction, len(images.normals)
     paths = [how.folder / record.path for record in records]
-    everyone = features_of(network, paths, how.patch, rule, how.runtime)
-    as_they_are = replace(rule, resize=None)
-    synthetic = features_of(network, pasted, how.patch, as_they_are, how.runtime)
-    n_train = len(images.normals)
+    network = load_found(name, weights, seed=seed)
+    extractor = make_extractor(
+        network, how.image, how.patch, paths[:n_train], arithmetic=how.arithmetic
+    )
+    everyone = in_float32(features_of(extractor, paths, how.runtime), extractor.unit)
+    as_they_are = replace(extractor, rule=replace(extractor.rule, resize=None))
+    synthetic = in_float32(features_of(as_they_are, pasted, how.runtime), extractor.unit)
     return replace(images, normals=everyone[:n_train], test=everyone[n_train:], synthetic=synthetic)

@@ -20,7 +20,7 @@ from studies.reconpatch.choice import (
     measure_candidate,
     resampled_qualities,
 )
-from studies.reconpatch.maps import patch_moments, save_map
+from studies.reconpatch.maps import in_float32, patch_moments, save_map
 from studies.reconpatch.methods import (
     LEARNT,
     METHODS,
@@ -66,14 +66,15 @@ class Images:
 
 def read_images(artifacts: Path) -> Images:
     """Read the features that the pipeline and notebook 10 left."""
+    unit = read_json(artifacts / "features.json")["unit"]
     n_train = len(of_split(read_manifest(artifacts / "manifest.csv"), "train"))
-    features = load_array(artifacts / "features.npy")  # manifest order: train, then test
+    features = in_float32(load_array(artifacts / "features.npy"), unit)  # train, then test
     rows = read_csv(artifacts / "studies" / "synthetic.csv")
     return Images(
         features[:n_train],
         features[n_train:],
         np.unique([int(row["train_number"]) for row in rows]),
-        load_array(artifacts / "studies" / "synthetic_features.npy"),
+        in_float32(load_array(artifacts / "studies" / "synthetic_features.npy"), unit),
         tuple(dict.fromkeys(row["kind"] for row in rows)),
     )
 

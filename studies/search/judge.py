@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import ad
+import integer
 from ad.metrics import image_auroc
 from ad.params import Coreset, Score
 from ad.protocol import BankImages, Protocol, score_in_parts, select_coresets
@@ -16,12 +17,11 @@ from studies.search.space import Choice, Space
 from studies.search.trials import signature
 from studies.shared import synthetic_anomalies
 
-HERE, AD = Path(__file__).parent, Path(ad.__file__).parent
+HERE = Path(__file__).parent
 # The code that an objective comes from.
 SOURCES = [
     *(HERE / f"{name}.py" for name in ("images", "judge", "maps", "space", "trials")),
-    *(AD / f"{name}.py" for name in ("backbone", "coreset", "features", "images", "memory_bank")),
-    *(AD / f"{name}.py" for name in ("metrics", "neighbors", "protocol", "weights")),
+    *(path for room in (ad, integer) for path in sorted(Path(room.__file__).parent.glob("*.py"))),
     Path(synthetic_anomalies.__file__),
 ]
 
@@ -77,9 +77,11 @@ class Judge:
         )
         coreset = Coreset(ratio=choice.ratio, projection_dim=self.projection_dim)
         everyone = np.arange(len(self.images.fit))
-        normals = BankImages([self.cache.features(self.images.fit, **how)], everyone)
+        features, unit = self.cache.features(self.images.fit, **how)
+        normals = BankImages([features], everyone)
         (picked,) = select_coresets(normals, [everyone], Protocol(coreset, score, self.seed))
-        return score_in_parts(self.cache.features(rows, **how), normals.take(picked), score).images
+        queries, _ = self.cache.features(rows, **how)
+        return score_in_parts(queries, normals.take(picked), score, unit=unit).images
 
     def objective(self, choice: Choice) -> dict[str, float]:
         """Return AUROC of each deciding kind: all that a search sees."""
@@ -103,7 +105,6 @@ class Judge:
 
         ``inputs`` is what ``artifacts/inputs.json`` holds: hashes of images and weights.
         """
-        rule = asdict(self.cache.rule) | {"resample": self.cache.rule.resample.name}
         parts = {
             "space": asdict(space),
             "projection_dim": self.projection_dim,
@@ -111,7 +112,8 @@ class Judge:
             "seed": self.seed,
             "normals": len(self.images.fit) + len(self.images.held_out),
             "deciding": DECIDING,
-            "rule": rule,
+            "image": self.cache.image.model_dump(),
+            "arithmetic": self.cache.arithmetic,
             "patch": self.cache.patch.model_dump(),
             "inputs": inputs,
         }

@@ -1,7 +1,10 @@
-"""Features for a search: each image goes through the network once a size, whatever is tried."""
+"""Features for a search: each image goes through the network once a size, whatever is tried.
+
+The maps are whole numbers or float32, as the pipeline's.
+"""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,55 +12,56 @@ import numpy as np
 import torch
 
 from ad.backbone import Backbone, resolve_layers
-from ad.features import CPU_CHUNK, patch_features
+from ad.extraction import (
+    CALIBRATION,
+    CPU_CHUNK,
+    FeatureExtractor,
+    make_extractor,
+    pixels_of,
+)
+from ad.features import patch_features
 from ad.files import array_writer, load_array
-from ad.images import InputRule, network_input
 from ad.parallel import chunk_map
-from ad.params import Patch
+from ad.params import Image, Patch
 from ad.progress import progress_bar
+from integer.engines import exact_float32
+from integer.features import fit_exponent, join_maps, to_bytes
 
 ROWS = 16  # images whose maps become patch features at a time
 
 
-def write_maps(
-    backbone: Backbone,
-    paths: Sequence[Path],
-    folder: Path,
-    *,
-    rule: InputRule,
-    progress: bool = True,
-) -> list[Path]:
-    """Write the maps of all of a backbone's layers, as the network gives them.
+def write_maps(extractor: FeatureExtractor, paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Write the maps of all of an extractor's layers, as the network gives them.
 
     Returns
     -------
     list of path
-        One ``.npy`` a layer: float32, shape (n_images, channels, h, w).
+        One ``.npy`` a layer: int8 or float32, shape (n_images, channels, h, w).
     """
-    size = rule.size
+    size = extractor.rule.size
     with torch.inference_mode():
-        shapes = [maps.shape[1:] for maps in backbone(torch.zeros(1, 3, size, size))]
-    files = [folder / f"{size}_{layer.name}.npy" for layer in backbone.layers]
+        first = extractor.maps(np.zeros((1, size, size, 3), dtype=np.uint8))
+    files = [folder / f"{size}_{layer.name}.npy" for layer in extractor.backbone.layers]
 
     def one_chunk(start: int) -> tuple[slice, list[np.ndarray]]:
         rows = slice(start, min(start + CPU_CHUNK, len(paths)))
-        batch = np.zeros((CPU_CHUNK, 3, size, size), dtype=np.float32)  # always of one size
+        pixels = np.zeros((CPU_CHUNK, size, size, 3), dtype=np.uint8)  # always of one size
         for row, path in enumerate(paths[rows]):
-            batch[row] = network_input(path, rule)
+            pixels[row] = pixels_of(path, extractor.rule)
         with torch.inference_mode():
-            maps = backbone(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
+            maps = extractor.maps(pixels)
         return rows, [each[: rows.stop - rows.start].numpy() for each in maps]
 
-    backbone.model.to(memory_format=torch.channels_last)
     with ExitStack() as stack:
         results = [
-            stack.enter_context(array_writer(file, (len(paths), *shape), np.float32))
-            for file, shape in zip(files, shapes, strict=True)
+            stack.enter_context(
+                array_writer(file, (len(paths), *maps.shape[1:]), maps.numpy().dtype)
+            )
+            for file, maps in zip(files, first, strict=True)
         ]
+        stack.enter_context(exact_float32() if extractor.whole else nullcontext())
         run = stack.enter_context(chunk_map())
-        bar = stack.enter_context(
-            progress_bar(len(paths), f"maps at {size}", "image", show=progress)
-        )
+        bar = stack.enter_context(progress_bar(len(paths), f"maps at {size}", "image"))
         for rows, maps in run(one_chunk, range(0, len(paths), CPU_CHUNK)):
             for result, values in zip(results, maps, strict=True):
                 result[rows] = values
@@ -73,12 +77,14 @@ class MapCache:
     backbone : Backbone
         With every layer that may be asked for.
     paths : sequence of path
+        The first ``n_normals`` are normal images; scales of whole numbers are chosen on them.
     folder : path
         Where maps are kept; the caller removes it.
-    rule : InputRule
+    image : Image
         The pipeline's; another size scales ``resize`` with it.
     patch : Patch
         The pipeline's; the search changes ``size`` alone.
+    arithmetic : {"integer", "float32"}
     """
 
     def __init__(
@@ -86,28 +92,34 @@ class MapCache:
         backbone: Backbone,
         paths: Sequence[Path],
         folder: Path,
-        rule: InputRule,
+        image: Image,
         patch: Patch,
         *,
-        progress: bool = True,
+        n_normals: int,
+        arithmetic: str,
     ) -> None:
         self.backbone, self.paths, self.folder = backbone, list(paths), folder
-        self.rule, self.patch, self.progress = rule, patch, progress
-        self._files: dict[int, list[Path]] = {}
+        self.image, self.patch = image, patch
+        self.n_normals, self.arithmetic = n_normals, arithmetic
+        self._made: dict[int, tuple[FeatureExtractor, list[Path]]] = {}
+        self._exponents: dict[tuple, int] = {}
 
-    def _maps(self, size: int) -> list[np.ndarray]:
-        if size not in self._files:
-            old = self.rule
+    def _maps(self, size: int) -> tuple[FeatureExtractor, list[np.ndarray]]:
+        if size not in self._made:
+            old, normals = self.image, self.paths[: self.n_normals]
             resize = None if old.resize is None else round(old.resize * size / old.size)
-            rule = replace(old, size=size, resize=resize)
-            self._files[size] = write_maps(
-                self.backbone, self.paths, self.folder, rule=rule, progress=self.progress
+            image = old.model_copy(update={"size": size, "resize": resize})
+            extractor = make_extractor(
+                self.backbone, image, self.patch, normals, arithmetic=self.arithmetic
             )
-        return [load_array(file) for file in self._files[size]]
+            files = write_maps(extractor, self.paths, self.folder)
+            self._made[size] = extractor, files
+        extractor, files = self._made[size]
+        return extractor, [load_array(file) for file in files]
 
     def features(
         self, rows: np.ndarray, *, size: int, layers: Sequence[str | int], patch_size: int
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, float]:
         """Return patch features of some of the images.
 
         Parameters
@@ -121,20 +133,29 @@ class MapCache:
 
         Returns
         -------
-        array of float32, shape (n, h, w, dim)
+        features : array of one byte or float32, shape (n, h, w, dim)
+        unit : float
+            What a difference of 1 stands for.
         """
         wanted = {layer.name for layer in resolve_layers(self.backbone.model, layers)}
-        maps = [
-            values
-            for layer, values in zip(self.backbone.layers, self._maps(size), strict=True)
-            if layer.name in wanted
-        ]
-        own = self.patch.model_copy(update={"size": patch_size})
-        parts = []
+        extractor, maps = self._maps(size)
+        own, whole = self.patch.model_copy(update={"size": patch_size}), extractor.whole
+        kept = [n for n, layer in enumerate(self.backbone.layers) if layer.name in wanted]
+
+        def joined(some: np.ndarray) -> torch.Tensor:
+            values = [torch.from_numpy(maps[n][some]) for n in kept]
+            if whole is None:
+                return patch_features(values, own)
+            return join_maps(values, [whole.exponents[n] for n in kept], own)
+
         with torch.inference_mode():
-            for start in range(0, len(rows), ROWS):
-                some = rows[start : start + ROWS]
-                parts.append(
-                    patch_features([torch.from_numpy(each[some]) for each in maps], own).numpy()
-                )
-        return np.concatenate(parts)
+            parts = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+            if whole is None:
+                return np.concatenate([joined(part).numpy() for part in parts]), 1.0
+            key = size, *kept, patch_size
+            if key not in self._exponents:
+                normals = np.arange(0, self.n_normals, -(-self.n_normals // CALIBRATION))
+                self._exponents[key] = fit_exponent(joined(normals), whole.dtype)
+            form = replace(whole, pooling=own, exponent=self._exponents[key])
+            several = [to_bytes(joined(part), form.exponent, form.dtype).numpy() for part in parts]
+            return np.concatenate(several), form.unit

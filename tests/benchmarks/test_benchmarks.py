@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_data import extractor
 
 from ad.backbone import load_backbone
-from ad.features import features_of
-from ad.params import BackboneSettings, Image, Params, Patch, Runtime
+from ad.extraction import features_of
+from ad.params import BackboneSettings, Params, Patch, Runtime
 from ad.validation import validate
 from benchmarks import case, parts, peers, run
 from tools.parameters import read_yaml
@@ -41,8 +42,9 @@ def test_the_public_patches_are_ours_pooled_once_more(small_mvtec: Path):
     paths = sorted(small_mvtec.rglob("train/good/*.png"))
     backbone = load_backbone(SMALL)
     found = peers.unfolded_patches(backbone, paths, size=64, batch=3, dim=100)
-    rule = backbone.input_rule(Image(size=64))
-    ours = features_of(backbone, paths, Patch(size=3, pretrain_dim=100), rule, Runtime())
+    patch = Patch(size=3, pretrain_dim=100)
+    plain = extractor(paths, patch, size=64, arithmetic="float32", backbone=backbone)
+    ours = features_of(plain, paths, Runtime())
     again = F.adaptive_avg_pool1d(torch.from_numpy(ours.reshape(-1, 1, 100)), 100)[:, 0]
     np.testing.assert_allclose(found, again, rtol=1e-4, atol=1e-5)
 

@@ -124,7 +124,7 @@ def test_what_is_left_out_shows_as_text():
 def test_the_index_and_the_note_of_the_inputs(text):
     inputs = changed("weights", source=text, backbone=text, sha256=text)
     summary = {"n_flagged": 1, "n_test": 2, "note": text}
-    body = index_body(summary, inputs, {"cpu": text})
+    body = index_body(summary, inputs)
     allowed = {"histogram.png", "wall.png"}
     for tag, attributes in Page(body).tags:
         assert TAGS.fullmatch(tag)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from pages.report import environment_line, inputs_note, markdown_table, score_unit
+from pages.report import arithmetic, inputs_note, markdown_table, score_unit
 
 INPUTS = {
     "data": {
@@ -17,20 +17,6 @@ INPUTS = {
         "sha256": "a" * 64,
     },
     "weights": {"backbone": "resnet18", "source": "resnet18.safetensors", "sha256": "b" * 64},
-}
-ENVIRONMENT = {
-    "os": "Linux 6.1",
-    "cpu": "A CPU",
-    "instruction_set": "AVX2",
-    "threads": 2,
-    "device": "cpu",
-    "file_system": "ext4",
-    "listing_is_sorted": False,
-    "python": "3.11.7",
-    "torch": "1.0",
-    "timm": "2.0",
-    "numpy": "3.0",
-    "pillow": "4.0",
 }
 
 
@@ -74,15 +60,6 @@ def test_the_columns_are_those_of_the_first_row_in_its_order():
     assert cells(markdown_table(rows)) == [["b", "a"], ["1", "2"], ["4", "3"]]
 
 
-def test_the_environment_in_one_line():
-    line = environment_line(ENVIRONMENT)
-    assert "\n" not in line
-    for value in ENVIRONMENT.values():
-        assert isinstance(value, bool) or str(value) in line
-    assert "unsorted listing" in line
-    assert "(sorted listing)" in environment_line(ENVIRONMENT | {"listing_is_sorted": True})
-
-
 def changed(section: str, **values: object) -> dict:
     inputs = copy.deepcopy(INPUTS)
     inputs[section] |= values
@@ -113,3 +90,10 @@ def test_synthetic_images_are_marked():
 def test_the_unit_names_the_square():
     assert "squared" in score_unit(squared=True)
     assert "squared" not in score_unit(squared=False)
+
+
+def test_the_arithmetic_is_said():
+    assert "float32" in arithmetic("float32", 1.0, None)
+    whole = arithmetic("int8", 0.25, 0.123)
+    assert "12% of 2^24" in whole and "-127 to 127 in units of 0.25" in whole
+    assert " 0 to 127" in arithmetic("uint8", 0.25, 0.5)

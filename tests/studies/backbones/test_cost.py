@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_data import extractor
 
-from ad.backbone import load_backbone
-from ad.features import extract_features
-from ad.params import BackboneSettings, Image, Patch, Runtime
+from ad.extraction import extract_features
+from ad.params import Patch, Runtime
 from studies.backbones import cost as study
 
 
@@ -17,12 +17,9 @@ def test_parts_are_joined_and_counted(
 ):
     monkeypatch.setattr(study, "PART", part)
     paths = sorted(small_mvtec.rglob("train/good/*.png"))
-    backbone = load_backbone(
-        BackboneSettings(name="resnet10t", weights="random", layers=["layer2", "layer3"])
-    )
-    how = Patch(size=3), backbone.input_rule(Image(size=64)), Runtime(), 4
-    cost = study.timed_extraction(backbone, paths, tmp_path / "f.npy", *how)
-    extract_features(backbone, paths, tmp_path / "whole.npy", *how)
+    tiny, how = extractor(paths, Patch(size=3), size=64), (Runtime(), 4)
+    cost = study.timed_extraction(tiny, paths, tmp_path / "f.npy", *how)
+    extract_features(tiny, paths, tmp_path / "whole.npy", *how)
     written = np.load(tmp_path / "f.npy")
     np.testing.assert_array_equal(written, np.load(tmp_path / "whole.npy"))
     assert written.nbytes == cost.n_images * cost.feature_bytes_per_image

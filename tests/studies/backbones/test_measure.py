@@ -24,6 +24,7 @@ PARAMETERS = {
     "image_interpolation": None,
     "backbone_name": "resnet10t",
     "backbone_batch_size": 4,
+    "backbone_arithmetic": "integer",
     "patch_size": 3,
     "patch_pretrain_dim": None,
     "patch_target_dim": None,

@@ -14,7 +14,12 @@ def make_case(root: Path, data: Path) -> Case:
     return Case(
         manifest=str(root / "manifest.csv"),
         data=str(data),
-        backbone=BackboneSettings(name="resnet10t", weights="random", layers=["layer1", "layer2"]),
+        backbone=BackboneSettings(
+            name="resnet10t",
+            weights="random",
+            layers=["layer1", "layer2"],
+            arithmetic="float32",
+        ),
         image=Image(size=32),
         patch=Patch(size=3),
         coreset=Coreset(ratio=0.2, projection_dim=16),

@@ -6,7 +6,7 @@ import numpy as np
 
 from ad.backbone import load_backbone
 from ad.dataset import of_split, write_manifest
-from ad.features import extract_features
+from ad.extraction import extract_features, make_extractor
 from ad.files import load_array, save_array, write_csv, write_json
 from ad.memory_bank import score_images
 from ad.params import BackboneSettings, Image, Patch, Runtime, Score
@@ -20,10 +20,10 @@ def write_run(root: Path, data: Path) -> None:
     artifacts = root / "artifacts"
     records = scan(data)
     write_manifest(artifacts / "manifest.csv", records)
-    backbone = load_backbone(BACKBONE)
-    rule, runtime = backbone.input_rule(Image(size=32)), Runtime(threads=1, memory_gb=4.0)
     pictures, output = [data / r.path for r in records], artifacts / "features.npy"
-    extract_features(backbone, pictures, output, Patch(size=3), rule, runtime)
+    how = Image(size=32), Patch(size=3), pictures
+    extractor = make_extractor(load_backbone(BACKBONE), *how, arithmetic="float32")
+    extract_features(extractor, pictures, output, Runtime(threads=1, memory_gb=4.0))
     features = load_array(artifacts / "features.npy")
     train, test = of_split(records, "train"), of_split(records, "test")
     picks = np.arange(0, 64, 2)

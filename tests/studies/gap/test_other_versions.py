@@ -28,10 +28,13 @@ def test_a_run_is_recorded_once_and_found_by_the_study(case):
     other_versions.main([sys.executable])
     other_versions.main([sys.executable])
     runs = read_json(other_versions.RECORD)["runs"]
-    assert len(runs) == 1
-    (row,) = number_factors.version_factors(iv.run_control(case), runs)
-    assert row.how == iv.RUN
-    assert row.flags_changed == 0
+    assert len(runs) == 2  # in float32 and in whole numbers
+    for arithmetic in ("float32", "integer"):
+        control = iv.run_control(case.in_arithmetic(arithmetic))
+        (row,) = number_factors.version_factors(control, runs)
+        assert row.how == iv.RUN
+        assert row.flags_changed == 0
+        assert number_factors.SAME_BITS in row.note
 
 
 def test_what_fails_is_one_clear_line(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_another_network_sees_the_same_images(tmp_path):
     records = [ImageRecord(name, name, "train", 0, None, None) for name in names]
     own = Images(draw(3, 1), draw(1, 2), np.array([1]), draw(1, 3), ("scar",))
     image = Image(size=64, interpolation="bicubic")
-    extraction = Extraction(tmp_path, image, Patch(size=3), Runtime(threads=1))
+    extraction = Extraction(tmp_path, image, Patch(size=3), "integer", Runtime(threads=1))
     found = network_images(
         "resnet10t",
         WeightsFound("random", None, ""),

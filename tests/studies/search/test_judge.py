@@ -8,7 +8,7 @@ import pytest
 
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy
-from ad.features import features_of
+from ad.extraction import features_of, make_extractor
 from ad.params import BackboneSettings, Image, Patch, Runtime
 from studies.search.images import DECIDING, list_images
 from studies.search.judge import SOURCES, Judge
@@ -26,17 +26,19 @@ def judge(small_mvtec: Path, tmp_path: Path) -> Judge:
         BackboneSettings(name="resnet10t", weights="random", layers=["layer2", "layer3"])
     )
     images = list_images(scan(small_mvtec), small_mvtec, tmp_path, n_normals=4, resize=None, seed=0)
-    rule = backbone.input_rule(Image(size=64))
-    cache = MapCache(backbone, images.paths, tmp_path, rule, Patch(size=3), progress=False)
+    how = {"n_normals": len(images.fit), "arithmetic": "float32"}
+    cache = MapCache(backbone, images.paths, tmp_path, Image(size=64), Patch(size=3), **how)
     return Judge(cache, images, None, False, 0)
 
 
 def test_scores_are_mean_distances_to_the_nearest_of_the_coreset(judge: Judge):
-    paths, rule = judge.images.paths, judge.cache.rule
+    paths = judge.images.paths
     backbone = load_backbone(
         BackboneSettings(name="resnet10t", weights="random", layers=["layer2"])
     )
-    features = features_of(backbone, paths, Patch(size=3), rule, Runtime(threads=1))
+    how = Image(size=64), Patch(size=3), paths
+    extractor = make_extractor(backbone, *how, arithmetic="float32")
+    features = features_of(extractor, paths, Runtime(threads=1))
     patches = features[judge.images.fit].reshape(-1, features.shape[-1])
     picks = k_center_greedy(patches, round(0.25 * len(patches)), seed=0, progress=False)
     bank = patches[picks].astype(float)

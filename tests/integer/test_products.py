@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ad import products
-from ad.products import LARGEST, MOST_DIMS, as_points, dot, exact_product, shifted_squares
+from integer import products
+from integer.products import LARGEST, MOST_DIMS, as_points, dot, exact_product, shifted_squares
 
 DIMS = (1, 2, 63, 1040, 1041, 2100)
 
