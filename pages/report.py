@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ad.backbone import LayerInfo
 from ad.dataset import ImageRecord, of_split
 from ad.determinism import sha256_array
 from ad.images import InputRule
+
+if TYPE_CHECKING:  # its import takes seconds, and most pages show no network
+    from ad.backbone import LayerInfo
 
 # With these a text becomes a link, a tag, a formula or code, or ends its cell. Underscores inside a
 # word do nothing.
@@ -136,7 +139,7 @@ def one_of_each_defect(records: Sequence[ImageRecord], n: int) -> list[int]:
     return test[:: max(1, len(test) // n)][:n]
 
 
-def network_table(layers: Sequence[LayerInfo], rule: InputRule) -> str:
+def network_table(layers: "Sequence[LayerInfo]", rule: InputRule) -> str:
     """List the layers that are read, and say how a picture becomes the input."""
     rows = [
         {"layer": each.name, "channels": each.channels, "pixels a position": each.reduction}

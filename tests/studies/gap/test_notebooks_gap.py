@@ -2,11 +2,14 @@
 
 import ast
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib
+import notebook_cells
 import pytest
 import yaml
+from notebook_cells import run_cells
 from small_data import write_competition, write_mvtec
 
 from ad.dataset import of_split, write_manifest
@@ -45,7 +48,7 @@ def cells(name: str) -> list[dict]:
 
 
 def code(name: str) -> list[str]:
-    return ["".join(c["source"]) for c in cells(name) if c["cell_type"] == "code"]
+    return notebook_cells.code(ROOM / f"{name}.ipynb")
 
 
 def modules(text: str) -> set[str]:
@@ -134,25 +137,10 @@ def finished_run(request, tmp_path, monkeypatch):
     study = investigate(models, 20, 8, other_private="", working=0.9, window=0.25)
     write_json(artifacts / "studies" / "gap_forensics.json", summary(study))
     (tmp_path / "studies" / "gap").mkdir(parents=True)
+    for name in STAGES.values():
+        shutil.copyfile(ROOM / f"{name}.ipynb", tmp_path / "studies" / "gap" / f"{name}.ipynb")
     write_json(tmp_path / "studies" / "gap" / "other_versions.json", {"runs": []})
     return tmp_path, parameters, request.param == "labelled"
-
-
-def run_cells(name: str, parameters: dict, root: Path, monkeypatch) -> list[str]:
-    """Run a notebook's cells in this process; return what its last expressions say."""
-    monkeypatch.chdir(root / "studies" / "gap")
-    names: dict[str, object] = {}
-    shown = []
-    for number, text in enumerate(code(name)):
-        tree = ast.parse(text)
-        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, name, "exec"), names)
-        if last is not None:
-            value = eval(compile(ast.Expression(last.value), name, "eval"), names)
-            shown.append(getattr(value, "data", ""))
-        if number == 0:
-            names |= {key: value for key, value in parameters.items() if key in names}
-    return shown
 
 
 def test_the_notebooks_run_and_lead_with_the_answer(finished_run, monkeypatch):
@@ -160,11 +148,16 @@ def test_the_notebooks_run_and_lead_with_the_answer(finished_run, monkeypatch):
     matplotlib.use("Agg")
     monkeypatch.setattr(number_factors, "machine_factors", lambda _control: ())  # processes: slow
     monkeypatch.setattr(order_factors, "worker_factors", lambda _control: ())
-    shown = run_cells(STAGES["interventions"], parameters, root, monkeypatch)
+    room = root / "studies" / "gap"
+    known = [
+        {key: value for key, value in parameters.items() if f"{key} = " in code(name)[0]}
+        for name in (STAGES["interventions"], STAGES["mechanism"])
+    ]
+    shown = run_cells(room / f"{STAGES['interventions']}.ipynb", known[0], monkeypatch)
     assert shown[1].startswith("**Certain, of this pipeline")
     assert ("**Likely.**" in shown[1]) == labelled
     assert any(text.startswith("<details>") for text in shown)
-    shown = run_cells(STAGES["mechanism"], parameters, root, monkeypatch)
+    shown = run_cells(room / f"{STAGES['mechanism']}.ipynb", known[1], monkeypatch)
     assert shown[1].startswith("**Certain.**")
     metrics = read_json(root / "metrics" / "gap.json")
     assert ("f1_by_chance" in metrics) == labelled
