@@ -11,7 +11,7 @@ from ad.dataset import ImageRecord
 from ad.files import write_csv
 from ad.images import InputRule, read_mask
 from ad.neighbors import exact_neighbors
-from pages.report import markdown_table
+from pages.report import figure, markdown_table
 
 MEANINGS = {
     "image_auroc": "image AUROC",
@@ -207,12 +207,12 @@ def findings(summary: Mapping[str, object], *, synthetic: bool) -> str:
     threshold, flagged, n_test = summary["threshold"], summary["n_flagged"], summary["n_test"]
     if "f1" not in summary:
         return (
-            f"{flagged} of {n_test} images are flagged at the threshold of {threshold:.3f}. "
+            f"{flagged} of {n_test} images are flagged at the threshold of {figure(threshold)}. "
             f"Without labels nothing here says how many of them are right."
         )
     n_anomalous = summary["true_positive"] + summary["false_negative"]
     text = (
-        f"At the protocol's threshold of {threshold:.3f}, F1 is **{summary['f1']:.3f}** "
+        f"At the protocol's threshold of {figure(threshold)}, F1 is **{summary['f1']:.3f}** "
         f"(95 % interval {summary['f1_low']:.3f} to {summary['f1_high']:.3f} over test images, "
         f"the threshold held fixed): {summary['true_positive']} of {n_anomalous} anomalous "
         f"images are found, with {summary['false_positive']} false alarms among "

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from pages.report import figure
+
 # Okabe and Ito's palette: told apart with any colour vision, and the same in every figure.
 NORMAL_COLOUR = "#0072B2"
 ANOMALOUS_COLOUR = "#D55E00"
@@ -27,6 +29,11 @@ def plain(text: str, *, longest: int = 40) -> str:
     return "\n".join(lines).replace("$", r"\$")
 
 
+def legend_above(ax: Axes, columns: int) -> None:
+    """Put the legend above the Axes, where it covers nothing."""
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
+
+
 def score_histogram(
     ax: Axes, scores: np.ndarray, labels: np.ndarray | None, threshold: float, *, unit: str
 ) -> None:
@@ -41,7 +48,7 @@ def score_histogram(
         ):
             own = scores[labels == value]
             ax.hist(own, bins, color=colour, alpha=0.65, label=f"{name} ({len(own)})")
-    ax.axvline(threshold, **THRESHOLD_STYLE, label=f"threshold {threshold:.3g}")
+    ax.axvline(threshold, **THRESHOLD_STYLE, label=f"threshold {figure(threshold)}")
     ax.set_xlabel(f"image score ({unit})")
     ax.set_ylabel("images")
     ax.legend()
@@ -55,13 +62,13 @@ def fold_scores(
         spread = np.linspace(-0.3, 0.3, len(own))
         ax.plot(fold + spread, own, ".", color=NORMAL_COLOUR, alpha=0.6)
         ax.hlines(threshold, fold - 0.4, fold + 0.4, color=ANOMALOUS_COLOUR, linewidth=2)
-    ax.axhline(final, **THRESHOLD_STYLE, label=f"final threshold {final:.3g}")
+    ax.axhline(final, **THRESHOLD_STYLE, label=f"final threshold {figure(final)}")
     ax.plot([], [], ".", color=NORMAL_COLOUR, label="held-out normal image")
     ax.plot([], [], color=ANOMALOUS_COLOUR, label="fold's threshold")
     ax.set_xticks(range(1, len(scores) + 1))
     ax.set_xlabel("fold")
     ax.set_ylabel(f"image score ({unit})")
-    ax.legend()
+    legend_above(ax, 3)
 
 
 def roc(
@@ -96,7 +103,7 @@ def coreset_scatter(ax: Axes, patches: np.ndarray, selected: np.ndarray) -> None
     ax.figure.colorbar(points, ax=ax, label="pick, in greedy order")
     ax.set_xlabel("1st principal component")
     ax.set_ylabel("2nd principal component")
-    ax.legend(loc="upper right")
+    legend_above(ax, 1)
 
 
 def coverage(ax: Axes, steps: np.ndarray, largest: np.ndarray, typical: np.ndarray) -> None:

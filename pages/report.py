@@ -105,6 +105,11 @@ def inputs_note(inputs: Mapping[str, object]) -> str:
     return "\n\n".join(lines)
 
 
+def figure(value: float) -> str:
+    """Write a score or a threshold: thousands in full, smaller ones with four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def score_unit(*, squared: bool) -> str:
     """Name the unit of a patch score."""
     return "mean squared feature distance" if squared else "mean feature distance"

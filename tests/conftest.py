@@ -17,6 +17,7 @@ def global_state_restored() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - put back below
     threads, workspace = torch.get_num_threads(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     deterministic = torch.get_deterministic_debug_mode()
+    torch.set_num_threads(1)  # the workers share the cores
     with torch.random.fork_rng(devices=[]):
         yield
     random.setstate(python)

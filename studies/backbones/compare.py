@@ -148,8 +148,8 @@ def draw_quality(ax: Axes, results: Sequence[Result]) -> None:
         ax.plot(own["image_auroc"], y, "o", color=plots.NORMAL_COLOUR)
         place = {"xytext": (-5, 4), "textcoords": "offset points", "ha": "right"}
         ax.annotate(r["name"], (own["image_auroc"], y), fontsize=9, **place)
+    ax.margins(x=0.15, y=0.2)
     ax.set_ylim(bottom=0)
-    ax.margins(x=0.15, y=0.15)
     ax.set_xlabel("image AUROC (95 %)")
     ax.set_ylabel("processor seconds an image")
 

@@ -58,15 +58,18 @@ def information_curves(
     least : float
         Lower end of the information axis.
     """
+    last = least
     for (colour, _), (name, profile) in zip(EVIDENCE_STYLES, profiles.items(), strict=False):
         if not profile.none:
             continue
         factors = [log10_factor(value, profile.none) for value in profile.likelihood]
         shown = [value if value >= floor else float("nan") for value in factors]
         ax.plot(profile.information, shown, color=colour, label=name)
+        last = max(last, *(x for x, value in zip(profile.information, factors, strict=True)
+                           if value >= floor))  # fmt: skip
     ax.axhline(-DECISIVE, **THRESHOLD_STYLE, label=f"{10**DECISIVE:g} times less likely than none")
     ax.axvline(0, color=NEUTRAL_COLOUR, linestyle=":", linewidth=1)
-    ax.set_xlim(least, 1)
+    ax.set_xlim(least, min(1, last + 0.05))
     ax.set_ylim(floor, 1)
     ax.set_xlabel("information in the flags (sensitivity minus false-alarm rate)")
     ax.set_ylabel("log10 Bayes factor against none")
@@ -118,7 +121,7 @@ def variant_bounds(ax: Axes, variants: Sequence[Variant]) -> None:
         ax.plot([], [], marker, color=colour, label=EVIDENCE_WORDS[evidence])
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlim(0, 1)
+    ax.set_xlim(left=0)
     ax.set_xlabel(f"information from which it is {10**DECISIVE:g} times less likely than none")
     ax.grid(axis="x", alpha=0.3)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))

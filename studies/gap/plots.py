@@ -13,6 +13,7 @@ from studies.gap.row_orders import OrderEffect
 
 KIND_COLOURS = {MISTAKE: ANOMALOUS_COLOUR, CHOICE: "#009E73", NUMERICAL: NORMAL_COLOUR}
 LINE_STYLES = (":", "--", "-.", (0, (1, 4)))
+LABEL_BOX = {"facecolor": "white", "alpha": 0.7, "pad": 0.6, "edgecolor": "none"}
 NAMED = 2  # factors a group that are named in the figure
 
 
@@ -42,7 +43,7 @@ def group_strip(ax: Axes, effects: Sequence[Effect], reported: Mapping[str, floa
             if place < NAMED:
                 side, gap = ("right", -6) if value > (0.5 if labelled else 50) else ("left", 6)
                 ax.annotate(row.factor, (value, height), (gap, 4 - 9 * place), ha=side, va="center",
-                            textcoords="offset points", fontsize=7)  # fmt: skip
+                            textcoords="offset points", fontsize=7, bbox=LABEL_BOX)  # fmt: skip
     for kind, colour in KIND_COLOURS.items():
         ax.plot([], [], "o", color=colour, label=kind)
     if labelled:

@@ -54,7 +54,7 @@ def seen_and_unseen(ax: Axes, outcome: Outcome) -> None:
         ax.plot(*place, MARKERS[words], color=COLOURS[words], label=words, **style)
     ax.set_xlabel("AUROC of synthetic anomalies (what the search sees)")
     ax.set_ylabel("test AUROC (what it does not)")
-    ax.legend(fontsize=8, loc="lower right")
+    plots.legend_above(ax, 2)
 
 
 def by_setting(axes: Sequence[Axes], outcome: Outcome, heights: np.ndarray, space: Space) -> None:
