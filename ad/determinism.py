@@ -6,7 +6,6 @@ This is the one module that touches global state.
 import hashlib
 import os
 import random
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,11 +43,6 @@ def set_determinism(seed: int, threads: int | None = None) -> int:
     threads = threads or available_cores()
     torch.set_num_threads(threads)
     return threads
-
-
-def silence_warnings(module: str) -> None:
-    """Show no warnings of modules whose names match a regular expression, in this process."""
-    warnings.filterwarnings("ignore", module=module)
 
 
 def available_cores() -> int:

@@ -1,15 +1,17 @@
 """Decode one image by a stated rule and turn it into the network's input."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ad import params
-from ad.determinism import silence_warnings
+if TYPE_CHECKING:  # a line has neither PyTorch nor pydantic
+    from ad import params
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -21,7 +23,7 @@ UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 
 # Pillow's warnings name no file, and none of them means that pixels are wrong: what cannot be
 # decoded is an error, and too many pixels are counted below.
-silence_warnings(r"PIL\.")
+warnings.filterwarnings("ignore", module=r"PIL\.")
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
 REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
 
@@ -186,7 +188,7 @@ class InputRule:
         return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1))
 
 
-def input_rule(settings: params.Image, config: Mapping[str, object]) -> InputRule:
+def input_rule(settings: "params.Image", config: Mapping[str, object]) -> InputRule:
     """Take what is set, and the rest from what timm says of the weights.
 
     Parameters
