@@ -5,7 +5,7 @@ that convolution on this machine; every engine that passes gives the same bits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -194,9 +194,10 @@ ENGINES = (ByteConvolution, FloatConvolution)
 @contextmanager
 def exact_float32() -> Iterator[None]:
     """Leave out float32 convolutions that do more than add products: Winograd, Fourier, TF32."""
+    nnpack = getattr(torch.backends, "nnpack", None)  # older versions have no switch
     with (
         torch.backends.cudnn.flags(enabled=False, allow_tf32=False),
-        torch.backends.nnpack.flags(enabled=False),
+        nnpack.flags(enabled=False) if nnpack else nullcontext(),
     ):
         yield
 

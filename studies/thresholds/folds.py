@@ -145,7 +145,7 @@ def plant_duplicates(
 
     Parameters
     ----------
-    features : array of float32, shape (n_images, h, w, dim)
+    features : array of one byte or float32, shape (n_images, h, w, dim)
     share : float
         Of the images that get a copy, drawn at random.
     noise : float
@@ -153,7 +153,7 @@ def plant_duplicates(
 
     Returns
     -------
-    features : array of float32, shape (n_images + n_copies, h, w, dim)
+    features : array like it, shape (n_images + n_copies, h, w, dim)
     source : array of int, shape (n_images + n_copies,)
         The image that each is, or is a copy of.
     """
@@ -164,4 +164,7 @@ def plant_duplicates(
     copies = features[chosen] + spread * generator.standard_normal(
         (n_copies, *features.shape[1:]), dtype=np.float32
     )
+    if features.dtype.kind in "iu":  # whole numbers stay what they are
+        least = -127 if features.dtype == np.int8 else 0
+        copies = np.rint(copies).clip(least, 127).astype(features.dtype)
     return np.concatenate([features, copies]), np.concatenate([np.arange(len(features)), chosen])

@@ -1,0 +1,106 @@
+"""Write the detector file of a finished run: pixels in, whole-number scores and flags out."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, checker, helper
+
+from ad.files import atomic_path
+from integer.features import WholeForm
+from integer.network import PIXELS, Conv
+from line.decision import Decision, DecisionNodes, FeatureNodes
+from line.detector import FORMAT, METADATA
+from line.graph import Graph, NetworkNodes
+
+OPSET = 18
+IR_VERSION = 9
+
+
+def without_form(arithmetic: str, squared: bool, reweight: bool, aggregate: str) -> str:
+    """Say why settings have no exact form in standard operators; empty where they have."""
+    for setting, value, wanted in (
+        ("backbone.arithmetic", arithmetic, "integer"),
+        ("score.squared", squared, True),
+        ("score.reweight", reweight, False),
+        ("cv.aggregate", aggregate, "max"),
+    ):
+        if value != wanted:
+            return f"{setting}={value} has no exact form in a detector file; it must be {wanted}"
+    return ""
+
+
+def write_detector(
+    path: Path,
+    whole: WholeForm,
+    decision: Decision,
+    grid: tuple[int, int],
+    size: int,
+    about: Mapping[str, object],
+) -> None:
+    """Write a detector file.
+
+    Parameters
+    ----------
+    path : path
+    whole : WholeForm
+    decision : Decision
+    grid : tuple of int
+        Patches of an image, down and across.
+    size : int
+        Side of the network's input, pixels.
+    about : mapping
+        What the file says of itself beside what it decides with: how an image is read (``image``),
+        each fold's held-out scores (``held_out``), parameters and hashes.
+    """
+    graph, network = Graph(), whole.runner.network
+    values = graph.add("Transpose", [graph.cast("pixels", np.float32)], {"perm": [0, 3, 1, 2]})
+    means = np.array(network.means, dtype=np.float32)[:, None, None]
+    values = graph.add("Sub", [values, graph.constant(means)])
+    maps = NetworkNodes(graph, values, (size, size)).run(network)
+    channels = channels_of(network.operations)
+    counts = [channels[output.tensor] for output in network.outputs]
+    features = FeatureNodes(graph, whole).run(maps, counts)
+    DecisionNodes(graph, features, decision.banks[0].shape[1]).run(decision, grid)
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", size, size, 3])
+    outputs = [
+        helper.make_tensor_value_info("patch_sums", TensorProto.INT32, ["n", *grid]),
+        helper.make_tensor_value_info("fold_sums", TensorProto.INT32, ["n", len(decision.banks)]),
+        helper.make_tensor_value_info("image_sums", TensorProto.INT32, ["n"]),
+        helper.make_tensor_value_info("flagged", TensorProto.BOOL, ["n"]),
+    ]
+    built = helper.make_graph(graph.nodes, "detector", [pixels], outputs, graph.constants)
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(built, opset_imports=[opset], ir_version=IR_VERSION)
+    model.producer_name = "ad"
+    own = {"format": FORMAT, "k": decision.k, "threshold": decision.threshold, "size": size}
+    text = json.dumps(own | dict(about), sort_keys=True, allow_nan=False)
+    helper.set_model_props(model, {METADATA: text})
+    checker.check_model(model, full_check=True)
+    with atomic_path(path) as partial:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def write_refusal(path: Path, why: str) -> None:
+    """Write a file that says, when it is loaded, why there is no detector."""
+    number = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n"])
+    same = helper.make_tensor_value_info("same", TensorProto.UINT8, ["n"])
+    node = helper.make_node("Identity", ["pixels"], ["same"])
+    built = helper.make_graph([node], "no_detector", [number], [same])
+    model = helper.make_model(
+        built, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+    helper.set_model_props(model, {METADATA: json.dumps({"format": FORMAT, "why_not": why})})
+    with atomic_path(path) as partial:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def channels_of(operations: tuple) -> dict[str, int]:
+    """Count the channels of every tensor of a network."""
+    found = {PIXELS: 3}
+    for each in operations:
+        own = [found[name] for name in each.sources]
+        joined = sum(own) if type(each).__name__ == "Concat" else max(own)
+        found[each.target] = len(each.bias) if isinstance(each, Conv) else joined
+    return found
