@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 
 def set_determinism(seed: int, threads: int | None = None) -> int:
-    """Seed every generator, ask for deterministic algorithms, and set the number of threads.
+    """Seed every generator, ask for deterministic algorithms, and set and return the threads.
 
     Parameters
     ----------
@@ -25,11 +25,6 @@ def set_determinism(seed: int, threads: int | None = None) -> int:
         explicit generators only; this covers what other libraries may draw.
     threads : int, optional
         Number of threads; by default as many as cores are given to this process.
-
-    Returns
-    -------
-    int
-        The number of threads in force.
     """
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - other libraries may draw from it

@@ -57,10 +57,7 @@ def read_json(path: str | Path) -> dict:
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV table; floats keep the digits that bring them back exactly, ``None`` is empty."""
-    with (
-        atomic_path(path) as partial,
-        partial.open("w", encoding="utf-8", newline="") as stream,
-    ):
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

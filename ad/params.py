@@ -90,9 +90,7 @@ class BackboneSettings(Section):
     """Which network, with which weights, read where."""
 
     name: Text
-    weights: checked(
-        str, _weights, "hub, package, random, or the path of a .safetensors or .pth file"
-    )
+    weights: checked(str, _weights, WEIGHTS)
     layers: Layers
     batch_size: integer(1, 4096) = 32
     arithmetic: choice("integer", "float32") = "integer"

@@ -34,12 +34,13 @@ class Drift:
     def __init__(self, held_out: Sequence[np.ndarray], *, seed: int = 0) -> None:
         everything = np.concatenate(list(held_out))
         self.low, self.high = np.log1p([everything.min() / 4, everything.max() * 4]).tolist()
-        self.seed, self.seen, self.since = seed, 0, 0
+        self.seed, self.seen = seed, 0
         self.counts = np.array(
             [np.bincount(self._levels(own), minlength=LEVELS) for own in held_out]
         )
         self.capital = np.full((len(held_out), len(STAKES)), 1 / len(STAKES))
-        self.lowest = 1.0
+        self.lowest = np.ones(len(held_out))  # capital of each fold
+        self.since = np.zeros(len(held_out), dtype=int)  # images seen when it was there
 
     def _levels(self, scores: np.ndarray) -> np.ndarray:
         share = (np.log1p(np.asarray(scores, dtype=float)) - self.low) / (self.high - self.low)
@@ -64,11 +65,11 @@ class Drift:
             fair = 1 + DEFECTS * np.maximum(0, -np.array(STAKES) / 2)
             self.capital[fold] = own * bets / fair
         self.seen += 1
+        total = self.capital.sum(axis=1)
+        self.since[total < self.lowest] = self.seen
+        self.lowest = np.minimum(self.lowest, total)
         # Any of the folds may speak; that there are several is paid for.
-        value = float(self.capital.sum(axis=1).max() / len(self.capital))
-        if value < self.lowest:
-            self.lowest, self.since = value, self.seen
-        return value
+        return float(total.max() / len(total))
 
     def alarm(self, value: float, rate: float) -> str:
         """Say that images have changed, and since when; empty while they have not."""
@@ -76,7 +77,7 @@ class Drift:
             return ""
         return (
             f"the images are no longer like the training images, since about image "
-            f"{self.since + 1} of {self.seen}"
+            f"{self.since[self.capital.sum(axis=1).argmax()] + 1} of {self.seen}"
         )
 
     def save(self, path: Path) -> None:
@@ -84,8 +85,8 @@ class Drift:
         state = {
             "seed": self.seed,
             "seen": self.seen,
-            "since": self.since,
-            "lowest": self.lowest,
+            "since": self.since.tolist(),
+            "lowest": self.lowest.tolist(),
             "capital": self.capital.tolist(),
             "counts": [dict(_pairs(row)) for row in self.counts],
         }
@@ -107,13 +108,17 @@ class Drift:
             capital = np.array(state["capital"], dtype=float)
             if capital.shape != self.capital.shape or (counts.sum(axis=1) < 1).any():
                 raise ValueError("of another detector")
-            self.seed, self.seen, self.since = (int(state[k]) for k in ("seed", "seen", "since"))
-            self.lowest = float(state["lowest"])
+            since, lowest = (
+                np.array(state["since"], dtype=int),
+                np.array(state["lowest"], dtype=float),
+            )
+            seed, seen = int(state["seed"]), int(state["seen"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError) as error:
             raise ValueError(
                 f"{path}: no state of this detector's watch ({error}); remove it to start anew"
             ) from None
-        self.counts, self.capital = counts, capital
+        self.counts, self.capital, self.seed, self.seen = counts, capital, seed, seen
+        self.since, self.lowest = since, lowest
 
 
 def _pairs(row: np.ndarray) -> list[tuple[str, int]]:

@@ -8,6 +8,7 @@ import numpy as np
 from onnx import TensorProto, checker, helper
 
 from ad.files import atomic_path
+from ad.params import Score
 from integer.features import WholeForm
 from integer.network import PIXELS, Conv
 from line.decision import Decision, DecisionNodes, FeatureNodes
@@ -18,12 +19,13 @@ OPSET = 18
 IR_VERSION = 9
 
 
-def without_form(arithmetic: str, squared: bool, reweight: bool, aggregate: str) -> str:
+def without_form(arithmetic: str, score: Score, aggregate: str) -> str:
     """Say why settings have no exact form in standard operators; empty where they have."""
     for setting, value, wanted in (
         ("backbone.arithmetic", arithmetic, "integer"),
-        ("score.squared", squared, True),
-        ("score.reweight", reweight, False),
+        ("score.squared", score.squared, True),
+        ("score.reweight", score.reweight, False),
+        ("score.index", score.index, "exact"),
         ("cv.aggregate", aggregate, "max"),
     ):
         if value != wanted:

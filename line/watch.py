@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ad.images import SUFFIXES
-from line.command import Inspector
+from line.inspector import Inspector
 
 POLL = 0.2  # seconds between two looks at the folder
 SETTLED = 0.5  # seconds for which a file's size and time must stay before it is opened

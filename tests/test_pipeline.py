@@ -74,7 +74,7 @@ def edit(path: Path, changes: dict) -> None:
 def make_repository(folder: Path) -> Path:
     """Copy the study's sources into a new repository with small parameters and no data."""
     folder.mkdir()
-    for name in ("ad", "integer", "pages", "tools", "notebooks", "studies"):
+    for name in ("ad", "integer", "line", "pages", "tools", "notebooks", "studies"):
         ignore = shutil.ignore_patterns(
             "__pycache__", ".ipynb_checkpoints", "dvc.lock", "kernel-ipc-*"
         )
@@ -228,7 +228,8 @@ RANDOM WEIGHTS: quality figures will mean nothing
 03_cv_threshold
 04_evaluate
 05_locked
-report: 6 pages in reports/
+06_detector
+report: 7 pages in reports/
 """
 
 
@@ -247,7 +248,7 @@ def test_hostile_names_run_through_and_stay_text(both, number, layout):
 
 def test_random_weights_are_marked_in_every_report(finished):
     pages = sorted((finished / "reports").glob("*.html"))
-    assert len(pages) == 6
+    assert len(pages) == 7
     for page in pages:
         assert "RANDOM WEIGHTS" in page.read_text(encoding="utf-8"), page.name
 

@@ -25,6 +25,7 @@ STAGES = (
     "03_cv_threshold",
     "04_evaluate",
     "05_locked",
+    "06_detector",
 )
 
 # A page needs its own styles and images, and nothing else may run or load.
