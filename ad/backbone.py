@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from ad.determinism import seeded_torch, sha256_file
 from ad.images import InputRule, input_rule
 from ad.params import BackboneSettings, Image
-from ad.weights import fill, hub_weights, package_weights, read_state_dict, rename_package_keys
+from ad.weights import (
+    draw_weights,
+    fill,
+    hub_weights,
+    package_weights,
+    read_state_dict,
+    rename_package_keys,
+)
 
 
 class _LastLayerReached(Exception):
@@ -71,6 +78,11 @@ class Backbone:
                 raise _LastLayerReached
 
         return hook
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the weights are."""
+        return next(self.model.parameters()).device
 
     def input_rule(self, image: Image) -> InputRule:
         """Say how a picture becomes this network's input: as in its training, or as set."""
@@ -160,8 +172,8 @@ def needed_keys(model: nn.Module, last_layer: str) -> list[str]:
     ]
 
 
-def create_model(name: str, seed: int = 0) -> nn.Module:
-    """Build a timm network with random weights, drawn with a seed.
+def create_model(name: str) -> nn.Module:
+    """Build a timm network whose weights are still to be filled or drawn.
 
     Raises
     ------
@@ -173,7 +185,7 @@ def create_model(name: str, seed: int = 0) -> nn.Module:
         raise ValueError(
             f"backbone.name={name!r} is no timm model; near it are {', '.join(close) or 'none'}"
         )
-    with seeded_torch(seed):
+    with seeded_torch(0):
         model = timm.create_model(name, pretrained=False).eval()
     if not getattr(model, "feature_info", None):
         raise ValueError(f"backbone.name={name!r} lists no feature maps; choose another network")
@@ -195,9 +207,10 @@ def load_backbone(settings: BackboneSettings, *, seed: int = 0, root: Path = Pat
         Folder that a weights file's path is relative to.
     """
     name, weights = settings.name, settings.weights
-    model = create_model(name, seed)
+    model = create_model(name)
     last_layer = resolve_layers(model, settings.layers)[-1].name
     if weights == "random":
+        draw_weights(model, seed)
         return Backbone(model, settings.layers, "random", None)
     if weights == "package":
         path = package_weights(name)

@@ -6,13 +6,14 @@ This is the one module that touches global state.
 import hashlib
 import os
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
+
+# PyTorch is imported where it is used: a line decodes images without it.
 
 
 def set_determinism(seed: int, threads: int | None = None) -> int:
@@ -26,6 +27,8 @@ def set_determinism(seed: int, threads: int | None = None) -> int:
     threads : int, optional
         Number of threads; by default as many as cores are given to this process.
     """
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - other libraries may draw from it
     torch.manual_seed(seed)
@@ -40,6 +43,11 @@ def set_determinism(seed: int, threads: int | None = None) -> int:
     return threads
 
 
+def silence_warnings(module: str) -> None:
+    """Show no warnings of modules whose names match a regular expression, in this process."""
+    warnings.filterwarnings("ignore", module=module)
+
+
 def available_cores() -> int:
     """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -50,6 +58,9 @@ def available_cores() -> int:
 @contextmanager
 def one_thread_per_operation() -> Iterator[int]:
     """Run each PyTorch and BLAS operation on one thread; yield the number that was in force."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -62,6 +73,8 @@ def one_thread_per_operation() -> Iterator[int]:
 @contextmanager
 def seeded_torch(seed: int) -> Iterator[None]:
     """Seed PyTorch's global CPU generator for the block only (module initialisers draw from it)."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -83,6 +96,8 @@ def sha256_array(array: np.ndarray) -> str:
 
 def resolve_device(device: str) -> str:
     """Turn ``auto`` into ``cuda`` or ``cpu``; refuse ``cuda`` where there is none."""
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

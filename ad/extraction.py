@@ -51,7 +51,7 @@ def _measure(backbone: Backbone, patch: Patch, size: int) -> tuple[tuple[int, in
     leaves = [module for module in backbone.model.modules() if not any(module.children())]
     handles = [module.register_forward_hook(weigh) for module in leaves]
     with torch.inference_mode():
-        maps = backbone(torch.zeros(1, 3, size, size))
+        maps = backbone(torch.zeros(1, 3, size, size, device=backbone.device))
     for handle in handles:
         handle.remove()
     grid = (maps[0].shape[2], maps[0].shape[3])
@@ -130,7 +130,9 @@ class FeatureExtractor:
     @property
     def dtype(self) -> np.dtype:
         """Return uint8 (0..127), int8 (-127..127) or float32."""
-        return np.dtype(str(self.whole.dtype).partition(".")[2] if self.whole else "float32")
+        if self.whole is None:
+            return np.dtype(np.float32)
+        return np.dtype(np.int8 if self.whole.signed else np.uint8)
 
     @property
     def largest_share(self) -> float | None:
@@ -237,7 +239,7 @@ def extract_features(
             result[start : start + len(some)] = extractor(pixels)[: len(some)]
             return len(some)
 
-        with (
+        with (  # the first around the threads: each would put back what another found
             exact_float32() if extractor.whole else nullcontext(),
             chunk_map(None if extractor.device == "cpu" else 2) as run,
             progress_bar(len(pictures), "extract", "image") as progress,

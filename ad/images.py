@@ -1,6 +1,5 @@
 """Decode one image by a stated rule and turn it into the network's input."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from ad.determinism import silence_warnings
 
 if TYPE_CHECKING:  # a line has neither PyTorch nor pydantic
     from ad import params
@@ -23,7 +24,7 @@ UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 
 # Pillow's warnings name no file, and none of them means that pixels are wrong: what cannot be
 # decoded is an error, and too many pixels are counted below.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+silence_warnings(r"PIL\.")
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
 REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
 

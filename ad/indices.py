@@ -39,11 +39,10 @@ def find_neighbors(
     *,
     index: str = "exact",
     device: str = "cpu",
-    progress: bool = False,
 ) -> Neighbors:
     """Find neighbours with the index asked for: ``exact``, ``faiss_flat`` or ``faiss_hnsw``."""
     if index == "exact":
-        return exact_neighbors(queries, bank, k, device=device, progress=progress)
+        return exact_neighbors(queries, bank, k, device=device)
     return faiss_neighbors(queries, bank, k, index=index)
 
 

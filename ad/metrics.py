@@ -62,7 +62,7 @@ def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     Parameters
     ----------
     labels, scores : arrays of one shape
-        1 or True for anomalous.
+        Of images, or of their pixels; 1 or True for anomalous.
     """
     positive = np.asarray(labels, dtype=bool).ravel()
     n, n_positive = positive.size, int(positive.sum())
@@ -114,45 +114,6 @@ def bootstrap_interval(
     f1 = 2 * true_positive / np.maximum(true_positive + false_positive + n_anomalous, 1)
     low, high = np.quantile(f1, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def per_defect(
-    defects: list[str], labels: np.ndarray, scores: np.ndarray, flags: np.ndarray
-) -> list[dict[str, object]]:
-    """Return for each defect: images, how many are found, and AUROC against all normal images.
-
-    Parameters
-    ----------
-    defects : list of str
-        A name for each image; those of normal images do not matter.
-    labels, scores, flags : arrays, shape (n_images,)
-    """
-    names = np.array(defects)
-    labels, flags = np.asarray(labels), np.asarray(flags, dtype=bool)
-    normal = labels == 0
-    rows = []
-    for name in sorted(set(names[labels == 1])):
-        own = (names == name) & (labels == 1)
-        rows.append(
-            {
-                "defect": str(name),
-                "images": int(own.sum()),
-                "found": int(flags[own].sum()),
-                "image_auroc": image_auroc(labels[own | normal], scores[own | normal]),
-            }
-        )
-    return rows
-
-
-def pixel_auroc(masks: np.ndarray, maps: np.ndarray) -> float:
-    """Return the area under the ROC curve over all pixels of all test images.
-
-    Parameters
-    ----------
-    masks : array of bool, shape (n_images, h, w)
-    maps : array of float, shape (n_images, h, w)
-    """
-    return image_auroc(masks, maps)
 
 
 def aupro(masks: np.ndarray, maps: np.ndarray, *, max_fpr: float = 0.3) -> float:

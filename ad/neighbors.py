@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ad.parallel import chunk_map
-from ad.progress import progress_bar
 from integer.products import Points, as_points, is_whole, shifted_squares
 
 ROWS = 1024  # most queries that a thread measures at a time
@@ -70,12 +69,7 @@ def _nearest(queries: Points, bank: Points, k: int) -> tuple[Tensor, Tensor]:
 
 
 def exact_neighbors(
-    queries: np.ndarray,
-    bank: np.ndarray,
-    k: int,
-    *,
-    device: str = "cpu",
-    progress: bool = False,
+    queries: np.ndarray, bank: np.ndarray, k: int, *, device: str = "cpu"
 ) -> Neighbors:
     """Find the k nearest bank patches of every query; of patches as far, the lowest rows.
 
@@ -89,8 +83,7 @@ def exact_neighbors(
         Both whole numbers or both floats; the queries may be memory-mapped.
     k : int
         Number of neighbours, 1 to n_bank.
-    device, progress
-        By default on the CPU, without a progress bar.
+    device : str
 
     Raises
     ------
@@ -102,19 +95,15 @@ def exact_neighbors(
     step = min(ROWS, max(16, CELLS // len(ready)))
     result = Neighbors(np.empty((len(queries), k)), np.empty((len(queries), k), np.int64))
 
-    def one_chunk(start: int) -> int:
+    def one_chunk(start: int) -> None:
         part = slice(start, start + step)
         chunk = as_points(queries[part], "queries", start=start, device=device)
         squared, rows = _nearest(chunk, ready, k)
         result.squared_distances[part], result.indices[part] = squared.cpu(), rows.cpu()
-        return len(chunk)
 
-    with (
-        chunk_map(None if device == "cpu" else 1) as run,
-        progress_bar(len(queries), "score", "patch", show=progress) as bar,
-    ):
-        for count in run(one_chunk, range(0, len(queries), step)):
-            bar.update(count)
+    with chunk_map(None if device == "cpu" else 1) as run:
+        for _ in run(one_chunk, range(0, len(queries), step)):
+            pass
     return result
 
 

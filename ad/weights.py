@@ -4,6 +4,7 @@ Nothing falls back from one source to another.
 """
 
 import importlib.metadata
+import math
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx
+import numpy as np
 import timm
 import torch
 from huggingface_hub import hf_hub_download
@@ -141,6 +143,22 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str], s
         )
     # Half-precision files are widened; the network runs in float32.
     model.load_state_dict({key: state[key].to(own[key].dtype) for key in needed}, strict=False)
+
+
+def draw_weights(model: nn.Module, seed: int) -> None:
+    """Draw uniform weights (He et al., 2015, eq. 10), without biases, from PCG64's raw stream.
+
+    Whole numbers and one product each, so they are the same on every machine; the initialisers of
+    libraries take logarithms, whose last digits are not.
+    """
+    stream = np.random.PCG64(seed)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            whole = (stream.random_raw(parameter.numel()) >> np.uint64(43)).astype(np.int64) - 2**20
+            drawn = whole * (math.sqrt(6 / parameter[0].numel()) / 2**20)
+            parameter.data = torch.from_numpy(drawn.astype(np.float32)).view(parameter.shape)
+        elif name.endswith("bias"):
+            parameter.data.zero_()
 
 
 def hub_weights(name: str) -> Path:

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from integer.network import Runner
+from integer.products import LARGEST
 from integer.quantize import to_integer
 from integer.resizing import bilinear_weights
 from integer.rounding import choose_exponent
-
-LARGEST = 127
 
 
 class Pooling(Protocol):
@@ -131,11 +130,10 @@ class WholeForm:
         return 2.0**-self.exponent / self.pooling.size**2
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Return uint8 (0..127) where no layer that is read is signed, else int8 (-127..127)."""
+    def signed(self) -> bool:
+        """Tell features of int8 (-127..127) from those of uint8 (0..127): whether a layer is."""
         ranges = self.runner.network.ranges()
-        lows = [ranges[output.tensor][0] for output in self.runner.network.outputs]
-        return torch.int8 if min(lows) < 0 else torch.uint8
+        return any(ranges[output.tensor][0] < 0 for output in self.runner.network.outputs)
 
     @property
     def exponents(self) -> list[int]:
@@ -143,15 +141,15 @@ class WholeForm:
         return [output.exponent for output in self.runner.network.outputs]
 
     def features(self, maps: Sequence[Tensor]) -> Tensor:
-        """Turn the network's maps into features (n, h, w, dim) of `dtype`."""
+        """Turn the network's maps into features (n, h, w, dim) of one byte."""
         values = join_maps(maps, self.exponents, self.pooling)
-        return to_bytes(values, self.exponent, self.dtype)
+        return to_bytes(values, self.exponent, signed=self.signed)
 
 
-def to_bytes(values: Tensor, exponent: int, dtype: torch.dtype) -> Tensor:
+def to_bytes(values: Tensor, exponent: int, *, signed: bool) -> Tensor:
     """Round `join_maps` to whole numbers of one byte, halves to even."""
-    low = -LARGEST if dtype == torch.int8 else 0
-    return (values * 2.0**exponent).round_().clamp_(low, LARGEST).to(dtype)
+    whole = (values * 2.0**exponent).round_().clamp_(-LARGEST if signed else 0, LARGEST)
+    return whole.to(torch.int8 if signed else torch.uint8)
 
 
 def make_whole(
@@ -175,9 +173,9 @@ def make_whole(
             join_maps(whole.runner(torch.from_numpy(each[None])), whole.exponents, pooling)
             for each in images
         ]
-    return replace(whole, exponent=fit_exponent(torch.cat(values), whole.dtype))
+    return replace(whole, exponent=fit_exponent(torch.cat(values), signed=whole.signed))
 
 
-def fit_exponent(values: Tensor, dtype: torch.dtype) -> int:
+def fit_exponent(values: Tensor, *, signed: bool) -> int:
     """Choose the exponent at which `to_bytes` errs least on features of normal images."""
-    return choose_exponent(values.cpu(), -LARGEST if dtype == torch.int8 else 0)
+    return choose_exponent(values.cpu(), -LARGEST if signed else 0)

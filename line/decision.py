@@ -50,7 +50,7 @@ class FeatureNodes:
 
     def __init__(self, graph: Graph, whole: WholeForm) -> None:
         self.graph, self.whole = graph, whole
-        self.low = -LARGEST if np.dtype(str(whole.dtype).partition(".")[2]) == np.int8 else 0
+        self.low = -LARGEST if whole.signed else 0
 
     def run(self, maps: Sequence[tuple[str, Size]], channels: Sequence[int]) -> str:
         """Add all; return features of float32, whole numbers, shape (n, h * w, dim)."""

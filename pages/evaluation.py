@@ -123,7 +123,7 @@ def pixel_quality(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, float
     if masks is None:
         return {}
     return {
-        "pixel_auroc": metrics.pixel_auroc(masks, maps),
+        "pixel_auroc": metrics.image_auroc(masks, maps),
         "aupro": metrics.aupro(masks, maps),
     }
 
@@ -227,6 +227,34 @@ def findings(summary: Mapping[str, object], *, synthetic: bool) -> str:
     if synthetic:
         text += " All images are synthetic."
     return text + f" {n_test} images are few: differences inside the interval mean nothing."
+
+
+def per_defect(
+    defects: list[str], labels: np.ndarray, scores: np.ndarray, flags: np.ndarray
+) -> list[dict[str, object]]:
+    """Return for each defect: images, how many are found, and AUROC against all normal images.
+
+    Parameters
+    ----------
+    defects : list of str
+        A name for each image; those of normal images do not matter.
+    labels, scores, flags : arrays, shape (n_images,)
+    """
+    names = np.array(defects)
+    labels, flags = np.asarray(labels), np.asarray(flags, dtype=bool)
+    normal = labels == 0
+    rows = []
+    for name in sorted(set(names[labels == 1])):
+        own = (names == name) & (labels == 1)
+        rows.append(
+            {
+                "defect": str(name),
+                "images": int(own.sum()),
+                "found": int(flags[own].sum()),
+                "image_auroc": metrics.image_auroc(labels[own | normal], scores[own | normal]),
+            }
+        )
+    return rows
 
 
 def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -299,3 +299,16 @@ def test_a_missing_or_changed_package_says_what_to_install(monkeypatch, tmp_path
     monkeypatch.setitem(PACKAGES, "x", replace(PACKAGES["tf_efficientnet_lite0"], sha256="0" * 64))
     with pytest.raises(ValueError, match="was changed"):
         package_weights("x")
+
+
+def test_random_weights_are_uniform_of_their_layer_s_size_and_of_their_seed():
+    one, same, other = (load_backbone(SETTINGS, seed=seed).model.state_dict() for seed in (1, 1, 2))
+    for key, values in one.items():
+        assert torch.equal(values, same[key])
+        if values.ndim > 1:
+            bound = np.sqrt(6 / values[0].numel())
+            assert abs(values).max() <= bound
+            assert values.std() == pytest.approx(bound / np.sqrt(3), rel=0.15), key
+            assert not torch.equal(values, other[key])
+            whole = values.double() / (bound / 2**20)  # by the definition, float32's rounding away
+            assert abs(whole - whole.round()).max() < 0.1

@@ -15,9 +15,8 @@ from ad.metrics import (
     f1_score,
     image_auroc,
     oracle_f1,
-    per_defect,
-    pixel_auroc,
 )
+from pages.evaluation import per_defect
 
 
 def drawn(n: int, *, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -164,7 +163,7 @@ def test_pixel_auroc_and_aupro_by_hand():
     scores = np.zeros((1, 4, 4))
     scores[0, 0, 0], scores[0, 1, 1], scores[0, 3, 3], scores[0, 2, 2] = 9, 8, 7, 6
     # AUROC over 3 x 13 pairs: 9 beats 13; 7 beats 12; the last, at 0, ties with 11 and loses to 2.
-    assert pixel_auroc(mask, scores) == pytest.approx((13 + 12 + 5.5) / 39)
+    assert image_auroc(mask, scores) == pytest.approx((13 + 12 + 5.5) / 39)
     # Overlap over false-positive rate: (0, 0), (0, 1/4), (1/13, 1/4), (1/13, 3/4), (2/13, 3/4),
     # (1, 1); up to 2/13: 1/13 * 1/4 + 1/13 * 3/4.
     assert aupro(mask, scores, max_fpr=2 / 13) == pytest.approx(0.5)
@@ -231,9 +230,9 @@ def test_bounds_of_the_pixel_figures():
     masks = np.zeros((2, 8, 8), dtype=bool)
     masks[0, 2:4, 2:4] = masks[1, 5:7, 1:3] = True
     assert aupro(masks, masks.astype(float)) == pytest.approx(1)
-    assert pixel_auroc(masks, masks.astype(float)) == 1
+    assert image_auroc(masks, masks.astype(float)) == 1
     assert aupro(masks, -masks.astype(float)) == pytest.approx(0)
-    assert pixel_auroc(masks, -masks.astype(float)) == 0
+    assert image_auroc(masks, -masks.astype(float)) == 0
 
 
 @pytest.mark.parametrize("value", [False, True])

@@ -50,9 +50,8 @@ details > summary { cursor: pointer; color: #666; font-size: 14px; }
 
 
 def study_names() -> list[str]:
-    """List the studies' notebooks, in order of their numbers."""
-    found = [*Path("studies").glob("*/[0-9]*.ipynb"), *Path("benchmarks").glob("[0-9]*.ipynb")]
-    return sorted(path.stem for path in found)
+    """List the pages of studies that ran, in order of their numbers."""
+    return sorted(path.stem for path in (REPORTS / "studies").glob("[0-9]*.html"))
 
 
 def page(title: str, body: str, *, code: bool, up: str = "") -> str:

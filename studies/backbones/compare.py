@@ -142,11 +142,12 @@ def quality_table(results: Sequence[Result], comparisons: Sequence[Comparison]) 
 
 def draw_quality(ax: Axes, results: Sequence[Result]) -> None:
     """Draw the processor time of an image over AUROC with its interval."""
-    for r in rated(results):
+    for number, r in enumerate(sorted(rated(results), key=lambda r: r["cpu_seconds_per_image"])):
         y, own = r["cpu_seconds_per_image"], r["quality"]
         ax.hlines(y, own["auroc_low"], own["auroc_high"], color=plots.NORMAL_COLOUR)
         ax.plot(own["image_auroc"], y, "o", color=plots.NORMAL_COLOUR)
-        place = {"xytext": (-5, 4), "textcoords": "offset points", "ha": "right"}
+        # Above and below in turn: near lines would run through each other's names.
+        place = {"xytext": (-5, (4, -11)[number % 2]), "textcoords": "offset points", "ha": "right"}
         ax.annotate(r["name"], (own["image_auroc"], y), fontsize=9, **place)
     ax.margins(x=0.15, y=0.2)
     ax.set_ylim(bottom=0)

@@ -89,7 +89,7 @@ def raw_order(root: str | Path, paths: Sequence[str]) -> list[str]:
     found: list[str] = []
 
     def walk(folder: Path) -> None:
-        for entry in os.scandir(folder):  # raw order: it is the question
+        for entry in os.scandir(folder):  # any order: it is the question
             if entry.is_dir():
                 walk(Path(entry.path))
             else:

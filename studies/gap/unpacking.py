@@ -24,7 +24,7 @@ def listed_after_unpacking(folder: Path, names: Sequence[str]) -> list[str]:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         for name in names:
             (Path(place) / name).touch()
-        return [entry.name for entry in os.scandir(place)]  # raw order: it is the question
+        return [entry.name for entry in os.scandir(place)]  # any order: it is the question
 
 
 def overlay_listings(parent: Path, unpackings: Sequence[Sequence[str]]) -> list[list[str]] | None:

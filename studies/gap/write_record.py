@@ -49,7 +49,7 @@ def file_hash(path: str | Path) -> str:
 
 def listing(folder: str | Path) -> list[int]:
     """Return the system's own order of a folder, as positions in the sorted order."""
-    names = [entry.name for entry in os.scandir(folder)]  # raw order: it is the question
+    names = [entry.name for entry in os.scandir(folder)]  # any order: it is the question
     rank = {name: position for position, name in enumerate(sorted(names))}
     return [rank[name] for name in names]
 

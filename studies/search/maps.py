@@ -155,7 +155,8 @@ class MapCache:
             key = size, *kept, patch_size
             if key not in self._exponents:
                 normals = np.arange(0, self.n_normals, -(-self.n_normals // CALIBRATION))
-                self._exponents[key] = fit_exponent(joined(normals), whole.dtype)
+                self._exponents[key] = fit_exponent(joined(normals), signed=whole.signed)
             form = replace(whole, pooling=own, exponent=self._exponents[key])
-            several = [to_bytes(joined(part), form.exponent, form.dtype).numpy() for part in parts]
+            how = {"exponent": form.exponent, "signed": form.signed}
+            several = [to_bytes(joined(part), **how).numpy() for part in parts]
             return np.concatenate(several), form.unit
