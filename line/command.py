@@ -6,6 +6,7 @@ at least one unreadable; 4 the images have changed (--drift); 5 wrong use, or no
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ TABLE = "{decision:<8} {score:>14} {p_value:>8} {milliseconds:>9}  {id}"
 def in_words(row: dict[str, object]) -> str:
     """Write a line for people."""
     if "error" in row:
-        return f"{'error':<8} {'':>14} {'':>8} {'':>9}  {row['error']}"
+        return f"{row['decision']:<8} {'':>14} {'':>8} {'':>9}  {row['error']}"
     return TABLE.format(
         **row | {"score": f"{row['score']:,.1f}", "p_value": f"{row['p_value']:.3f}"}
     )
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = {"maps": given.maps, "drift": given.drift, "state": given.state}
         inspector = Inspector(detector, rates, **how)
         if given.watch is not None:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as services are stopped
             watch_folder(inspector, given.watch, given.results, show=show(given.table))
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -77,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say = show(given.table)
     names = (line.rstrip("\n") for line in sys.stdin) if given.images == ["-"] else given.images
     for path in image_files(names):
-        say(inspector.inspect(path))
+        row = inspector.inspect(path)
+        inspector.count(row)
+        say(row)
     if inspector.changed:
         print(inspector.changed, file=sys.stderr)
     return inspector.exit_code()

@@ -34,6 +34,8 @@ class Verdict:
         How often a normal image scores as high; see `Detector.p_values`.
     patch_scores : array of float64, shape (h, w)
     fold_scores : array of float64, shape (folds,)
+    appearance : array of float64, shape (2,)
+        Of the pixels: `appearance`.
     milliseconds : float
         Decoding included.
     sha256 : str
@@ -45,8 +47,19 @@ class Verdict:
     p_value: float
     patch_scores: np.ndarray
     fold_scores: np.ndarray
+    appearance: np.ndarray
     milliseconds: float
     sha256: str
+
+
+def appearance(pixels: np.ndarray) -> np.ndarray:
+    """Return brightness and contrast: mean and standard deviation of the pixels' values.
+
+    From whole-number sums, so they are the same everywhere.
+    """
+    whole = pixels.astype(np.int64)
+    mean, square = int(whole.sum()) / whole.size, int(np.square(whole).sum()) / whole.size
+    return np.array([mean, np.sqrt(max(0.0, square - mean * mean))])
 
 
 class Detector:
@@ -151,6 +164,7 @@ class Detector:
                 p_value=float(p_values[n]),
                 patch_scores=patches[n] / self.k,
                 fold_scores=folds[n],
+                appearance=appearance(pixels[n]),
                 milliseconds=milliseconds,
                 sha256=hashlib.sha256(pixels[n].tobytes()).hexdigest(),
             )
@@ -161,6 +175,11 @@ class Detector:
     def held_out(self) -> list[np.ndarray]:
         """Return each fold's scores of its held-out normal images, sorted."""
         return [np.sort(scores) for scores in self.about["held_out"]]
+
+    @property
+    def references(self) -> list[np.ndarray]:
+        """Return what `line.drift` compares with: held-out scores, and the normals' appearance."""
+        return [*self.held_out, *np.transpose(self.about["appearance"])]
 
     @property
     def n_normals(self) -> int:

@@ -1,10 +1,11 @@
 """An alarm for images that are no longer like the training images, whatever their verdicts.
 
-Each image gets a conformal p-value against the held-out normals and all images before it, a bank's
-scores at a time, ties broken at random: independent and uniform while images come as the training
-images did (Vovk, Gammerman and Shafer, 2005).  A *martingale* bets against that: its capital grows
-where p-values crowd at one end ("Simple Jumper", Vovk et al., 2021).  By Ville's inequality it
-exceeds 1 / a with probability at most a while nothing changes, however long one watches.
+Watched are an image's score against each bank, its brightness and its contrast. Each gets a
+conformal p-value against the normals that the detector keeps and all images before it, ties broken
+at random: independent and uniform while images come as the training images did (Vovk, Gammerman
+and Shafer, 2005). A *martingale* bets against that: its capital grows where p-values crowd at one
+end ("Simple Jumper", Vovk et al., 2021). By Ville's inequality it exceeds 1 / a with probability
+at most a while nothing changes, however long one watches.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ import numpy as np
 
 from ad.files import read_json, write_json
 
-LEVELS = 1024  # that scores are rounded to: the state stays small, and the p-values exact
-STAKES = (-1.0, 0.0, 1.0)  # bets on small p-values, on none, on large ones
+LEVELS = 1024  # that values are rounded to: the state stays small, and the p-values exact
+STAKES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # bets on small p-values, on none, on large ones
 JUMP = 0.01  # share of the capital that moves from one stake to another before a bet
 DEFECTS = 0.1  # share of images that may be defective without an alarm: each costs a stake
 
@@ -25,50 +26,52 @@ class Drift:
 
     Parameters
     ----------
-    held_out : sequence of array
-        Each fold's scores of its held-out normals.
+    references : sequence of array
+        For each value that is watched, the normals' own.
     seed : int
         Of the random order of ties.
     """
 
-    def __init__(self, held_out: Sequence[np.ndarray], *, seed: int = 0) -> None:
-        everything = np.concatenate(list(held_out))
-        self.low, self.high = np.log1p([everything.min() / 4, everything.max() * 4]).tolist()
+    def __init__(self, references: Sequence[np.ndarray], *, seed: int = 0) -> None:
+        self.low = np.array([np.log1p(min(own) / 4) for own in references])
+        self.high = np.array([np.log1p(max(own) * 4) for own in references])
         self.seed, self.seen = seed, 0
-        self.counts = np.array(
-            [np.bincount(self._levels(own), minlength=LEVELS) for own in held_out]
-        )
-        self.capital = np.full((len(held_out), len(STAKES)), 1 / len(STAKES))
-        self.lowest = np.ones(len(held_out))  # capital of each fold
-        self.since = np.zeros(len(held_out), dtype=int)  # images seen when it was there
+        self.counts = np.zeros((len(references), LEVELS), dtype=int)
+        for number, own in enumerate(references):
+            levels = [self._levels(np.full(len(references), value))[number] for value in own]
+            self.counts[number] = np.bincount(levels, minlength=LEVELS)
+        self.capital = np.full((len(references), len(STAKES)), 1 / len(STAKES))
+        self.lowest = np.ones(len(references))  # capital of each
+        self.since = np.zeros(len(references), dtype=int)  # images seen when it was last near it
 
-    def _levels(self, scores: np.ndarray) -> np.ndarray:
-        share = (np.log1p(np.asarray(scores, dtype=float)) - self.low) / (self.high - self.low)
+    def _levels(self, values: np.ndarray) -> np.ndarray:
+        share = (np.log1p(np.asarray(values, dtype=float)) - self.low) / (self.high - self.low)
         return np.clip(share * LEVELS, 0, LEVELS - 1).astype(int)
 
-    def add(self, fold_scores: np.ndarray) -> float:
-        """Take an image's scores, one a fold; return the capital, 1 at the start.
+    def add(self, values: np.ndarray) -> float:
+        """Take an image's values, in the order of the references; return the capital, 1 at first.
 
         With probability a at most it ever exceeds 1 / a while images are like the training images
         and at most `DEFECTS` of them are not.
         """
-        levels = self._levels(fold_scores)
+        levels = self._levels(values)
         ties = np.random.default_rng([self.seed, self.seen]).random(len(levels))
-        for fold, level in enumerate(levels):
-            counts = self.counts[fold]
+        for n, level in enumerate(levels):
+            counts = self.counts[n]
             counts[level] += 1
             above = counts[level + 1 :].sum()
-            p_value = (above + ties[fold] * counts[level]) / counts.sum()
-            own = (1 - JUMP) * self.capital[fold] + JUMP * self.capital[fold].sum() / len(STAKES)
+            p_value = (above + ties[n] * counts[level]) / counts.sum()
+            own = (1 - JUMP) * self.capital[n] + JUMP * self.capital[n].sum() / len(STAKES)
             bets = 1 + np.array(STAKES) * (p_value - 0.5)
             # A defect's p-value is near 0: what a stake would win by them is taken off beforehand.
             fair = 1 + DEFECTS * np.maximum(0, -np.array(STAKES) / 2)
-            self.capital[fold] = own * bets / fair
+            self.capital[n] = own * bets / fair
         self.seen += 1
         total = self.capital.sum(axis=1)
-        self.since[total < self.lowest] = self.seen
         self.lowest = np.minimum(self.lowest, total)
-        # Any of the folds may speak; that there are several is paid for.
+        # Not yet clearly above its lowest: what makes it grow is still to come.
+        self.since[total <= 2 * self.lowest] = self.seen
+        # Any of the values may speak; that there are several is paid for.
         return float(total.max() / len(total))
 
     def alarm(self, value: float, rate: float) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ad.files import atomic_path
 from ad.images import SUFFIXES
 from line.detector import Detector, Verdict
@@ -41,7 +43,19 @@ class Rates:
 
 
 class Inspector:
-    """Scores one image after another and keeps what outlives an image: drift, the exit code."""
+    """Scores one image after another and keeps what outlives an image: drift, the exit code.
+
+    Parameters
+    ----------
+    detector : Detector
+    rates : Rates
+    maps : path, optional
+        Folder that overlays are written to.
+    drift : float, optional
+        Rate of false alarms of the watch for changed images; by default there is none.
+    state : path, optional
+        File that keeps this watch over restarts.
+    """
 
     def __init__(
         self,
@@ -55,7 +69,7 @@ class Inspector:
         self.detector, self.rates, self.maps = detector, rates, maps
         self.drift, self.state = drift, state
         self.seen: set[str] = set()  # decisions so far
-        self.watch = Drift(detector.held_out) if drift is not None else None
+        self.watch = Drift(detector.references) if drift is not None else None
         if self.watch and state and state.is_file():
             self.watch.restore(state)
         self.changed = ""
@@ -66,12 +80,9 @@ class Inspector:
         try:
             verdict = self.detector.score(path)
         except (OSError, ValueError, MemoryError) as error:
-            self.seen.add("error")
-            return row | {"error": " ".join(str(error).split())}
-        decision = self.rates.decision(verdict)
-        self.seen.add(decision)
+            return row | {"decision": "error", "error": " ".join(str(error).split())}
         row |= {
-            "decision": decision,
+            "decision": self.rates.decision(verdict),
             "score": verdict.score,
             "flagged": verdict.flagged,
             "p_value": verdict.p_value,
@@ -81,7 +92,7 @@ class Inspector:
         if self.maps is not None:
             row["map"] = self._write_map(path, verdict).as_posix()
         if self.watch is not None:
-            value = self.watch.add(verdict.fold_scores)
+            value = self.watch.add(np.append(verdict.fold_scores, verdict.appearance))
             row["drift"] = round(value, 6)
             if words := self.watch.alarm(value, self.drift):
                 self.changed = row["changed"] = words
@@ -89,8 +100,14 @@ class Inspector:
                 self.watch.save(self.state)
         return row
 
+    def count(self, row: dict[str, object]) -> None:
+        """Let a line that `inspect` returned enter the exit code."""
+        self.seen.add(row["decision"])
+
     def _write_map(self, path: Path, verdict: Verdict) -> Path:
-        target = self.maps / f"{path.stem}.{path.suffix.lstrip('.').lower()}.png"
+        # Folders are kept: images of one name must not overwrite each other's maps.
+        inside = [part for part in path.parts if part not in (path.anchor, "..")]
+        target = self.maps.joinpath(*inside[:-1], f"{inside[-1]}.png")
         with atomic_path(target) as partial:
             self.detector.overlay(path, verdict).save(partial, format="png")
         return target
@@ -105,9 +122,10 @@ def image_files(names: Iterable[str]) -> Iterator[Path]:
     """Give the images named, and those of folders, in sorted order."""
     for name in names:
         path = Path(name)
-        if path.is_dir():
-            yield from sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()
-            )
-        else:
-            yield path
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (p for p in found if p == path or (is_image(p.name) and p.is_file()))
+
+
+def is_image(name: str) -> bool:
+    """Tell by a file's name whether it is taken from a folder; hidden files are half-written."""
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)

@@ -54,7 +54,8 @@ def write_detector(
         Side of the network's input, pixels.
     about : mapping
         What the file says of itself beside what it decides with: how an image is read (``image``),
-        each fold's held-out scores (``held_out``), parameters and hashes.
+        each fold's held-out scores (``held_out``), brightness and contrast of the normals
+        (``appearance``), parameters and hashes.
     """
     graph, network = Graph(), whole.runner.network
     values = graph.add("Transpose", [graph.cast("pixels", np.float32)], {"perm": [0, 3, 1, 2]})

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ad.images import SUFFIXES
-from line.inspector import Inspector
+from line.inspector import Inspector, is_image
 
 POLL = 0.2  # seconds between two looks at the folder
 SETTLED = 0.5  # seconds for which a file's size and time must stay before it is opened
 PATIENCE = 10.0  # seconds after which a file that stays as it is and cannot be read is damaged
+
+START = b'{"id": "'  # of every line; a line that a kill cut off starts so, too
 
 Mark = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 
@@ -31,17 +32,21 @@ class Results:
         if path.exists():
             content = path.read_bytes()
             whole = content.rfind(b"\n") + 1
-            for number, line in enumerate(content[:whole].splitlines(), 1):
+            lines = content[:whole].splitlines()
+            for number, line in enumerate(lines, 1):
                 try:
                     row = json.loads(line)
                     self.done[row["file"]] = tuple(row["mark"])
                 except (ValueError, KeyError, TypeError):
-                    raise ValueError(
-                        f"{path}, line {number}: no result of a watch; name another --results"
-                    ) from None
+                    raise self._foreign(number) from None
+            if not START.startswith(content[whole:][: len(START)]):
+                raise self._foreign(len(lines) + 1)
         self.stream = os.open(path, os.O_CREAT | os.O_WRONLY)
         os.ftruncate(self.stream, whole)
         os.lseek(self.stream, 0, os.SEEK_END)
+
+    def _foreign(self, line: int) -> ValueError:
+        return ValueError(f"{self.path}, line {line}: no result of a watch; name another --results")
 
     def write(self, row: dict[str, object]) -> None:
         """Append a line and flush it to the disk."""
@@ -54,7 +59,7 @@ def marks(folder: Path) -> dict[str, Mark]:
     """Return size and time of every image in a folder and below, sorted by name."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        if is_image(path.name):
             try:
                 status = path.stat()
             except OSError:  # gone between the listing and the look
@@ -70,9 +75,9 @@ def watch_folder(
     results: Path | None,
     *,
     show: Callable[[dict[str, object]], None],
-    forever: Callable[[], bool] = lambda: True,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Inspect images as they come, until stopped (Ctrl-C or SIGTERM).
+    """Inspect images as they come, until stopped by a KeyboardInterrupt.
 
     Parameters
     ----------
@@ -81,8 +86,8 @@ def watch_folder(
         By default beside the folder: its name and ``.jsonl``.
     show : callable
         Called with each line.
-    forever : callable
-        Asked before each look whether to go on.
+    go_on : callable
+        Asked before each look.
 
     Raises
     ------
@@ -91,10 +96,12 @@ def watch_folder(
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"--watch={folder}: no such folder")
+    if inspector.maps and inspector.maps.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"--maps={inspector.maps} lies inside --watch={folder}; choose another")
     kept = Results(results or folder.with_name(f"{folder.name}.jsonl"))
     since: dict[str, tuple[Mark, float]] = {}
     try:
-        while forever():
+        while go_on():
             now = time.monotonic()
             for name, mark in marks(folder).items():
                 if kept.done.get(name) == mark:
@@ -111,6 +118,7 @@ def watch_folder(
                     continue  # it may still grow
                 row |= {"file": name, "mark": list(mark)}
                 kept.write(row)
+                inspector.count(row)
                 show(row)
             time.sleep(POLL)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from ad.extraction import features_of
 from ad.memory_bank import score_images
 from ad.params import Patch, Runtime, Score
 from line.decision import Decision
+from line.detector import appearance
 from line.make import write_detector
 
 SIZE = 48
@@ -31,6 +32,7 @@ def write_case(folder: Path, *, n_normal: int = 30) -> Path:
     about = {
         "image": {"resize": None, "interpolation": tiny.rule.resample.name.lower()},
         "held_out": held_out,
+        "appearance": [appearance(own).tolist() for own in normals],
     }
     path = folder / "detector.onnx"
     write_detector(

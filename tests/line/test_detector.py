@@ -173,3 +173,10 @@ def test_the_code_s_hash_follows_the_code(tmp_path):
     before = code_sha256(tmp_path)
     (tmp_path / "line" / "a.py").write_text("other", encoding="utf-8")
     assert code_sha256(tmp_path) != before
+
+
+def test_brightness_and_contrast_are_those_of_the_pixels(detector, pictures):
+    pixels = detector.pixels(pictures[0])
+    found = detector.score(pictures[0]).appearance
+    np.testing.assert_allclose(found, [pixels.mean(), pixels.std()], rtol=1e-12)
+    assert len(detector.references) == len(detector.held_out) + 2

@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binom
 
 from ad.dataset import of_split, read_manifest
-from ad.extraction import FeatureExtractor
+from ad.extraction import FeatureExtractor, pixels_of
 from ad.files import load_array, read_csv, read_json
 from ad.params import BackboneSettings, Score
 from ad.protocol import aggregate_folds, score_in_parts
 from line.check import Expected, code_sha256
 from line.decision import Decision
-from line.detector import Verdict
+from line.detector import Verdict, appearance
 from line.make import write_detector
-from pages.report import figure, markdown_table
+from pages.report import markdown_table
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
+UNLIKELY = 0.01  # a count of false alarms this unlikely breaks the promise
 
 
 def banks_of(artifacts: Path, folds: int) -> list[np.ndarray]:
@@ -27,8 +29,13 @@ def banks_of(artifacts: Path, folds: int) -> list[np.ndarray]:
     return [patches[load_array(artifacts / f"coreset/fold_{n}.npy")] for n in range(folds)]
 
 
-def export(
-    path: Path, extractor: FeatureExtractor, settings: BackboneSettings, root: Path, k: int
+def export_run(
+    path: Path,
+    extractor: FeatureExtractor,
+    normals: Sequence[Path],
+    settings: BackboneSettings,
+    root: Path,
+    k: int,
 ) -> None:
     """Write the detector file of a finished run.
 
@@ -37,6 +44,8 @@ def export(
     path : path
     extractor : FeatureExtractor
         The run's, in whole numbers.
+    normals : sequence of path
+        The training images.
     settings : BackboneSettings
     root : path
         The repository.
@@ -53,6 +62,7 @@ def export(
     about = {
         "image": {"resize": rule.resize, "interpolation": rule.resample.name.lower()},
         "held_out": held_out,
+        "appearance": [appearance(pixels_of(own, rule)).tolist() for own in normals],
         "backbone": settings.model_dump(),
         "patch": extractor.patch.model_dump(),
         "threshold_rule": threshold["rule"],
@@ -97,21 +107,36 @@ def agreement(verdicts: Sequence[Verdict]) -> str:
     )
 
 
-def rates(verdicts: Sequence[Verdict], labels: Sequence[int | None]) -> str:
-    """Tabulate what rejecting at a rate would do to the test images."""
+def rates(verdicts: Sequence[Verdict], labels: Sequence[int | None], n_normals: int) -> str:
+    """Tabulate what rejecting at a rate would do to the test images, and hold it to its promise.
+
+    Parameters
+    ----------
+    n_normals : int
+        Held-out normals that the p-values rest on.
+    """
     if not verdicts or None in labels:
         return "Without labels there is nothing to count."
     p_values, known = np.array([v.p_value for v in verdicts]), np.array(labels)
-    rows = []
+    normal, anomalous = p_values[known == 0], p_values[known == 1]
+    rows, broken = [], []
     for rate in RATES:
-        row: dict[str, object] = {"rate": f"{rate:g}"}
-        for words, label in (("normal, rejected", 0), ("anomalous, rejected", 1)):
-            own = p_values[known == label]
-            row[words] = f"{(own <= rate).sum()} of {len(own)}"
-        rows.append(row)
-    smallest = p_values.min()
+        alarms = int((normal <= rate).sum())
+        found = f"{(anomalous <= rate).sum()} of {len(anomalous)}"
+        rows.append(
+            {"rate": f"{rate:g}", "normal, rejected": f"{alarms} of {len(normal)}",
+             "anomalous, rejected": found}
+        )  # fmt: skip
+        if binom.sf(alarms - 1, len(normal), rate) < UNLIKELY:
+            broken.append(f"{rate:g}")
+    held = (
+        f"More normal images are rejected than chance explains at {', '.join(broken)}: these are "
+        f"not like the training images."
+        if broken
+        else "At no rate are more normal images rejected than chance explains (one-sided binomial "
+        f"test, {UNLIKELY:g}); so few images would not show a small excess."
+    )
     return (
-        f"{markdown_table(rows)}\n\nThe smallest p-value that so few normals allow is "
-        f"{figure(smallest)}. A rate is a promise for images like the training images: on these "
-        f"test images it held as far as the table says."
+        f"{markdown_table(rows)}\n\n{held} With {n_normals} held-out normals no rate below "
+        f"{1 / (1 + n_normals):.2g} can be told."
     )
