@@ -12,6 +12,7 @@ from studies.gap.number_factors import SAME_BITS, WHOLE
 
 DRAWS = 20_000  # of rates, splits and counts, for one interval
 MIDDLE = (0.025, 0.975)
+MARK = f"{WHOLE}: "  # before the factors that are changed in whole numbers
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def tried(effects: Sequence[Effect]) -> list[Effect]:
 def summary(effects: Sequence[Effect], models: Sequence[Reported]) -> dict[str, object]:
     """Gather what the factors say, for JSON; the control comes first in ``effects``."""
     control, found, values = effects[0].row, tried(effects), named_values(models)
-    steady = [effect.row for effect in found if effect.row.kind == NUMERICAL]
+    # Those in whole numbers are held against another run and counted apart.
+    steady = [e.row for e in found if e.row.kind == NUMERICAL and MARK not in e.row.factor]
     widest = max(steady, key=lambda row: row.flags_changed, default=None)
     labelled = control.f1 is not None
     reaching = [effect for effect in found if len(effect.inside) == len(values)]
@@ -125,9 +127,8 @@ def summary(effects: Sequence[Effect], models: Sequence[Reported]) -> dict[str, 
 
 def whole_numbers(effects: Sequence[Effect]) -> dict[str, object]:
     """Count what machines and libraries moved in whole numbers, and in float32 beside them."""
-    mark = f"{WHOLE}: "
     rows = {effect.row.factor: effect.row for effect in tried(effects)}
-    changed = {name.removeprefix(mark): row for name, row in rows.items() if mark in name}
+    changed = {name.removeprefix(MARK): row for name, row in rows.items() if MARK in name}
     return {
         "changes": list(changed),
         "same_bits": [name for name, row in changed.items() if SAME_BITS in row.note],

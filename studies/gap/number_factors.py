@@ -150,11 +150,9 @@ def machine_factors(control: Control) -> Iterator[Row]:
     runs |= {name: (case, environment) for name, environment in MACHINES.items()}
     for name, (changed, environment) in runs.items():
         found = run_elsewhere(changed, environment)
-        note, outcome = (
-            features_note(control, found["feature_sums"]),
-            decide(cross_validated(found)),
-        )
-        yield control.row(name, outcome, note=f"{note}; {scores_note(control, outcome)}")
+        outcome = decide(cross_validated(found))
+        note = f"{features_note(control, found['feature_sums'])}; {scores_note(control, outcome)}"
+        yield control.row(name, outcome, note=note)
 
 
 def version_factors(control: Control, records: Sequence[Mapping]) -> Iterator[Row]:

@@ -20,6 +20,7 @@ from studies.gap.interventions import (
     Outcome,
     Row,
 )
+from studies.gap.number_factors import SAME_BITS
 
 MODELS = parse_reported("WRN101:0.35714:0.44,ResNet-50:0.3846:0.375")
 READING = standard_reading(100, 40, other_private="0.98039")
@@ -159,3 +160,31 @@ def test_how_many_images_would_have_to_be_missed_worked_by_hand():
     # 11 of 40 found and no false alarm: 22 / 51 = 0.431; 12: 24 / 52 = 0.46.
     assert "at least 29 of the 40" in missed(MODELS, READING)
     assert "at least 0 of the 40" in missed(parse_reported("a:1:0.5"), READING)
+
+
+def whole_rows(control, *, moved: bool) -> list[Row]:
+    """List the control, a machine in float32 and the same in whole numbers."""
+    notes = {"an older machine": "7 of 100 scores have other bits"}
+    notes |= {f"{ef.MARK}an older machine": "1 of 100 scores have other bits"}
+    notes |= {} if moved else {f"{ef.MARK}an older machine": f"x; {SAME_BITS}"}
+    first, *others = rows_of(control)
+    machines = [
+        replace(control.row(name, control.outcome, kind=NUMERICAL, note=note), group="numbers")
+        for name, note in notes.items()
+    ]
+    return [first, *machines, *others]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_whole_numbers_are_counted_apart_and_said(control, moved):
+    effects = ef.predict(control, whole_rows(control, moved=moved), MODELS, READING)
+    found = ef.summary(effects, MODELS)
+    assert found["n_numerical"] == 2  # harmless, and the machine in float32
+    assert found["whole_numbers"] == {
+        "changes": ["an older machine"],
+        "same_bits": [] if moved else ["an older machine"],
+        "float32_other_bits": ["an older machine"],
+    }
+    text = findings(effects, found, MODELS, READING)
+    assert ("by construction" in text) is not moved
+    assert f"{0 if moved else 1} of 1 changes of machine" in text

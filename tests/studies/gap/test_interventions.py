@@ -236,3 +236,18 @@ def test_without_labels_only_flags_are_counted(unlabelled):
     assert all(row.f1 is None and row.image_auroc is None and row.hits is None for row in rows)
     assert all(row.flags_changed is not None for row in rows)
     assert "flags changed" in rows[0].note
+
+
+def test_machines_in_whole_numbers_are_held_against_the_run_in_whole_numbers(control, monkeypatch):
+    def again(own):
+        outcome = iv.detect(own.case.features(), own.n_train, own.case)
+        yield own.row("again", outcome, note=number_factors.scores_note(own, outcome))
+
+    monkeypatch.setattr(number_factors, "machine_factors", again)
+    whole, machine, missing = number_factors.whole_number_factors(control, [])
+    assert whole.factor == number_factors.WHOLE and machine.factor == "whole numbers: again"
+    assert machine.note == number_factors.SAME_BITS and machine.flags_changed == 0
+    assert missing.how == iv.NOT_RUN
+    other = control.outcome.scores + np.array([1.0, *[0.0] * (len(control.outcome.scores) - 1)])
+    moved = iv.Outcome(control.outcome.folds, other, control.outcome.threshold)
+    assert number_factors.scores_note(control, moved).startswith("1 of ")
