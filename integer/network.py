@@ -7,16 +7,12 @@ bounds all of them from the weights alone, so nothing is left that a processor, 
 number of threads could change.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 
 from integer.engines import BYTE, ENGINES, Conv, Operation, choose_engines, exact_float32, finish
@@ -111,9 +107,6 @@ class Concat(Operation):
         return torch.cat(values, 1)
 
 
-KINDS = {kind.__name__: kind for kind in (Conv, Add, Product, MaxPool, Mean, Table, Concat)}
-
-
 @dataclass(frozen=True)
 class Output:
     """A layer that is read: ``q * 2 ** -exponent`` of ``tensor`` is its value."""
@@ -167,38 +160,6 @@ class IntegerNetwork:
             for each in self.operations
             if isinstance(each, Conv)
         }
-
-    def save(self, path: str | Path) -> None:
-        """Write the network to one ``.safetensors`` file; the same network, the same bytes."""
-        program, arrays = [], {}
-        for number, each in enumerate(self.operations):
-            entry = {"kind": type(each).__name__}
-            for field in fields(each):
-                value = getattr(each, field.name)
-                if isinstance(value, np.ndarray):
-                    arrays[f"{number}.{field.name}"] = np.ascontiguousarray(value)
-                else:
-                    entry[field.name] = value
-            program.append(entry)
-        outputs = [[each.layer, each.tensor, each.exponent] for each in self.outputs]
-        document = {"means": self.means, "outputs": outputs, "operations": program}
-        save_file(arrays, path, metadata={"network": json.dumps(document)})
-
-
-def load_network(path: str | Path) -> IntegerNetwork:
-    """Read what `IntegerNetwork.save` wrote; the bound is proven again."""
-    with safe_open(path, framework="np") as file:
-        document = json.loads(file.metadata()["network"])
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    operations = []
-    for number, entry in enumerate(document["operations"]):
-        kind = KINDS[entry.pop("kind")]
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-        own = {f.name: arrays.get(f"{number}.{f.name}") for f in fields(kind)}
-        values.update({k: v for k, v in own.items() if v is not None})
-        operations.append(kind(**values))
-    outputs = tuple(Output(*each) for each in document["outputs"])
-    return IntegerNetwork(tuple(operations), tuple(document["means"]), outputs)
 
 
 def pixel_range(means: Sequence[int]) -> tuple[int, int]:

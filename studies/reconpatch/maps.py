@@ -97,11 +97,6 @@ class Moments:
     eigenvalues: np.ndarray
     eigenvectors: np.ndarray
 
-    @property
-    def mean_squared_distance(self) -> float:
-        """Mean squared distance of two patches: twice the total variance."""
-        return 2.0 * float(self.eigenvalues.sum())
-
 
 def patch_moments(patches: np.ndarray) -> Moments:
     """Compute mean and covariance of patches and the covariance's eigenvectors.
