@@ -142,14 +142,13 @@ def quality_table(results: Sequence[Result], comparisons: Sequence[Comparison]) 
 
 def draw_quality(ax: Axes, results: Sequence[Result]) -> None:
     """Draw the processor time of an image over AUROC with its interval."""
-    for number, r in enumerate(sorted(rated(results), key=lambda r: r["cpu_seconds_per_image"])):
+    for r in rated(results):
         y, own = r["cpu_seconds_per_image"], r["quality"]
         ax.hlines(y, own["auroc_low"], own["auroc_high"], color=plots.NORMAL_COLOUR)
         ax.plot(own["image_auroc"], y, "o", color=plots.NORMAL_COLOUR)
-        # Above and below in turn: near lines would run through each other's names.
-        place = {"xytext": (-5, (4, -11)[number % 2]), "textcoords": "offset points", "ha": "right"}
-        ax.annotate(r["name"], (own["image_auroc"], y), fontsize=9, **place)
-    ax.margins(x=0.15, y=0.2)
+        place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+        ax.annotate(r["name"], (own["auroc_high"], y), fontsize=9, **place)
+    ax.margins(x=0.2, y=0.2)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("image AUROC (95 %)")
     ax.set_ylabel("processor seconds an image")
