@@ -34,7 +34,7 @@ reconpatch-full: inputs
 	@echo "ReConPatch as published: about an hour and a half on two cores."
 	@$(PY) -m tools.repro studies/reconpatch/full/dvc.yaml
 
-bench: inputs
+bench: repro
 	$(PY) -m benchmarks.run
 
 test: inputs

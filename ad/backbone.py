@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +14,15 @@ from torch import Tensor, nn
 from ad.determinism import seeded_torch, sha256_file
 from ad.images import InputRule, input_rule
 from ad.params import BackboneSettings, Image
-from ad.weights import (
+from pretrained.filling import (
+    LastLayerReached,
     draw_weights,
     fill,
-    hub_weights,
-    package_weights,
-    read_state_dict,
+    needed_keys,
+    pretrained_config,
     rename_package_keys,
 )
-
-
-class _LastLayerReached(Exception):
-    """Raised in a hook to leave the forward pass; the layers behind are not run."""
+from pretrained.sources import hub_weights, package_weights, read_state_dict
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class Backbone:
                 return
             found[name] = output
             if name == self.layers[-1].name:
-                raise _LastLayerReached
+                raise LastLayerReached
 
         return hook
 
@@ -91,7 +88,7 @@ class Backbone:
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Map images (n, 3, h, w) to one (n, channels, h / reduction, w / reduction) a layer."""
         self._maps.found = {}
-        with contextlib.suppress(_LastLayerReached):
+        with contextlib.suppress(LastLayerReached):
             self.model(images)
         maps = [self._maps.found[layer.name] for layer in self.layers]
         self._maps.found = None
@@ -102,18 +99,6 @@ class Backbone:
                     f"(n, channels, h, w); choose a convolutional network"
                 )
         return maps
-
-
-def pretrained_config(model: nn.Module, source: str) -> Mapping[str, object]:
-    """Return what timm says of weights: of the tag in a file's name, else of the default tag.
-
-    ``resnet50.a1_in1k.safetensors`` names its tag behind the architecture's name.
-    """
-    config = model.pretrained_cfg
-    architecture, tag = config.get("architecture", ""), source.split(".")[1:2]
-    full = f"{architecture}.{tag[0]}" if source.startswith(f"{architecture}.") else ""
-    known = timm.models.get_pretrained_cfg(full) if timm.models.is_model_pretrained(full) else None
-    return config if known is None else known.to_dict()
 
 
 def resolve_layers(model: nn.Module, layers: Sequence[str | int]) -> list[LayerInfo]:
@@ -140,36 +125,6 @@ def resolve_layers(model: nn.Module, layers: Sequence[str | int]) -> list[LayerI
             raise ValueError(f"backbone.layers: {layer!r} is asked for twice")
         chosen.add(index)
     return [stages[index] for index in sorted(chosen)]
-
-
-def needed_keys(model: nn.Module, last_layer: str) -> list[str]:
-    """List the state-dict keys of every module that runs up to ``last_layer``."""
-    used: list[str] = []
-    handles = []
-
-    def note(name: str) -> Callable[[nn.Module, tuple], None]:
-        def hook(module: nn.Module, _inputs: tuple) -> None:
-            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-            used.extend(f"{name}.{key}" if name else key for key, _ in own)
-
-        return hook
-
-    def stop(_module: nn.Module, _inputs: tuple, _output: object) -> None:
-        raise _LastLayerReached
-
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(note(name)))
-    handles.append(model.get_submodule(last_layer).register_forward_hook(stop))
-    with contextlib.suppress(_LastLayerReached), torch.inference_mode():
-        model(torch.zeros(1, 3, 64, 64))
-    for handle in handles:
-        handle.remove()
-    persistent = model.state_dict().keys()
-    return [
-        key
-        for key in dict.fromkeys(used)
-        if key in persistent and not key.endswith("num_batches_tracked")
-    ]
 
 
 def create_model(name: str) -> nn.Module:

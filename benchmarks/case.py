@@ -2,9 +2,12 @@
 
 Usage: python -m benchmarks.case million THREADS
        python -m benchmarks.case public THREADS
+       python -m benchmarks.case networks THREADS
+       python -m benchmarks.case line THREADS
        python -m benchmarks.case study THREADS [--times N] [--ratio SHARE]
 
-``study`` takes the embedded images N times over, and a coreset of SHARE.
+``line`` needs a finished run. ``study`` takes the embedded images N times over, and a coreset of
+SHARE.
 """
 
 import argparse
@@ -21,6 +24,8 @@ from ad.coreset import k_center_greedy
 from ad.memory_bank import score_images
 from ad.params import Score
 from ad.projection import project
+from benchmarks.line import line
+from benchmarks.networks import networks
 from benchmarks.parts import DEFAULT, SEED, K, extract, images
 from benchmarks.peers import FOLDS, TEAM, public_protocol
 from studies.shared.peak_memory import peak_resident_bytes
@@ -76,7 +81,7 @@ def study(times: int, ratio: float) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     """Run the case named and print its figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=["million", "public", "study"])
+    parser.add_argument("name", choices=["million", "public", "networks", "line", "study"])
     parser.add_argument("threads", type=int)
     parser.add_argument("--times", type=int, default=1, help="the images, so many times over")
     parser.add_argument("--ratio", type=float, default=0.01, help="of the coreset")
@@ -85,7 +90,9 @@ def main(arguments: list[str] | None = None) -> None:
     if given.name == "study":
         result = study(given.times, given.ratio)
     else:
-        result = {"million": million, "public": public}[given.name]()
+        result = {"million": million, "public": public, "networks": networks, "line": line}[
+            given.name
+        ]()
     print(json.dumps({**result, "peak_gb": peak_resident_bytes() / 1e9}))
 
 

@@ -67,6 +67,30 @@ def scoring_pairs(results: Results) -> list[Pair]:
     return pairs
 
 
+def network_pairs(results: Results) -> list[Pair]:
+    """Compare each network's whole-number form with its float32, per image."""
+    return [
+        Pair(
+            f"the network an image, {case['name']} to {case['layers'][-1]}",
+            "the same in PyTorch's float32",
+            case["float32"],
+            case["integer"],
+        )
+        for case in results["networks"]
+    ]
+
+
+def line_pairs(results: Results) -> list[Pair]:
+    """Compare one image on one core: the detector file and its alternatives."""
+    line, peer = results["line"], results["line_peer"]
+    what = f"one image on one core, {line['backbone']}, {line['bank']:,} rows in the banks"
+    pairs = [Pair(what, "the same in PyTorch's float32", line["float32"], line["ours"])]
+    if peer:
+        beside = f"PatchCore exported by anomalib {peer['version']}"
+        pairs.append(Pair(what, beside, peer["seconds"], line["ours"]))
+    return pairs
+
+
 def whole_pairs(results: Results) -> list[Pair]:
     """Compare the team's whole experiment, as it is and with its extraction counted once."""
     public, ours = results["whole"]["public"], results["whole"]["ours"]["whole"]
@@ -81,7 +105,18 @@ def whole_pairs(results: Results) -> list[Pair]:
 
 def pairs(results: Results) -> list[Pair]:
     """Compare everything."""
-    return [*coreset_pairs(results), *scoring_pairs(results), *whole_pairs(results)]
+    return [
+        *network_pairs(results),
+        *coreset_pairs(results),
+        *scoring_pairs(results),
+        *line_pairs(results),
+        *whole_pairs(results),
+    ]
+
+
+def seconds(value: float) -> str:
+    """Write a time: below a tenth of a second in milliseconds."""
+    return f"{value:.2f} s" if value >= 0.1 else f"{1000 * value:.1f} ms"
 
 
 def pairs_table(found: Sequence[Pair]) -> str:
@@ -92,8 +127,8 @@ def pairs_table(found: Sequence[Pair]) -> str:
             {
                 "what": "" if pair.what == above else pair.what,
                 "beside": pair.beside,
-                "its time": f"{pair.other:.2f} s",
-                "ours": f"{pair.ours:.2f} s",
+                "its time": seconds(pair.other),
+                "ours": seconds(pair.ours),
                 "ratio": pair.times(),
             }
         )
@@ -135,7 +170,13 @@ def setting_words(results: Results) -> str:
 def readme_table(results: Results) -> str:
     """Make the README's table of ratios, and the words below it."""
     million, environment = results["million"], results["environment"]
-    shown = [*coreset_pairs(results), *scoring_pairs(results)[:2], *whole_pairs(results)]
+    shown = [
+        *network_pairs(results),
+        *coreset_pairs(results),
+        *scoring_pairs(results)[:2],
+        *line_pairs(results),
+        *whole_pairs(results),
+    ]
     return (
         f"{pairs_table(shown)}\n\nThe ratio is its time over ours: below 1, ours is slower. "
         f"{whole_words(results)} One run on {environment['threads']} cores of "

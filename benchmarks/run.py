@@ -33,7 +33,7 @@ from tools.build_report import study_page
 from tools.verify import clone
 
 RESULTS, WORK, README = Path("benchmarks/results.json"), Path("build/bench"), Path("README.md")
-ANOMALIB = "anomalib==2.7.0"
+ANOMALIB = ["anomalib==2.7.0", "onnxscript"]
 NOTEBOOK = Path("benchmarks/30_benchmarks.ipynb")
 # The student team's configuration; the weights do not change the cost.
 TEAM_PARAMS = {
@@ -59,27 +59,32 @@ def peers_python() -> Path | None:
         capture_output=True,
     ).stdout.strip()
     write_text(Path(site) / "shared.pth", f"{own}\n")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ANOMALIB]
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *ANOMALIB]
     if subprocess.run(install, check=False).returncode:
-        print(f"{ANOMALIB} cannot be installed here; its rows stay empty", file=sys.stderr)
+        print(f"{ANOMALIB[0]} cannot be installed here; its rows stay empty", file=sys.stderr)
         return None
     (folder / "ready").touch()
     return python.absolute()
 
 
-def anomalib(patches: np.ndarray, threads: int) -> dict | None:
-    """Time anomalib's selection in its own environment."""
+def anomalib(script: str, *arguments: object) -> dict | None:
+    """Run a script of ours in anomalib's own environment; None without the index."""
     python = peers_python()
     if python is None:
         return None
-    np.save(WORK / "patches.npy", patches.astype(np.float32))
-    script = Path("benchmarks/anomalib_peer.py").absolute()
-    command = [python, script, "patches.npy", str(parts.RATIO), str(threads)]
+    command = [python, Path("benchmarks", script).absolute(), *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     finished = subprocess.run(
         command, cwd=WORK, env=environment, check=True, text=True, stdout=subprocess.PIPE
     )
     return json.loads(finished.stdout.splitlines()[-1])
+
+
+def line_peer(line: dict) -> dict | None:
+    """Time anomalib's exported PatchCore: the same backbone, layers, size and rows in its bank."""
+    layers = ",".join(line["layers"])
+    sizes = (line[key] for key in ("size", "bank", "neighbors"))
+    return anomalib("anomalib_line.py", line["backbone"], layers, *sizes, 1, line["repeats"])
 
 
 def case(*arguments: object) -> dict:
@@ -147,12 +152,18 @@ def measure(threads: int) -> dict:
     ours = team_study()
     step("the team's experiment with the public implementation")
     results["whole"] = {"ours": ours, "public": case("public", threads)}
+    step("networks")
+    results["networks"] = case("networks", threads)["networks"]
+    step("one image on the line")
+    results["line"] = case("line", 1)
+    results["line_peer"] = line_peer(results["line"])
     step("features")
     train, test = parts.patches(WORK / "wide.npy", parts.WIDE, 1024)
     step("coreset")
     results["coreset"] = parts.coreset(train)
     step("coreset, anomalib")
-    peer = results["anomalib"] = anomalib(train, threads)
+    np.save(WORK / "patches.npy", train.astype(np.float32))
+    peer = results["anomalib"] = anomalib("anomalib_peer.py", "patches.npy", parts.RATIO, threads)
     results["anomalib_shape"] = parts.anomalib_shape(train, peer["projection_dim"] if peer else 262)
     step("neighbours")
     results["scoring"] = [parts.scoring(train, test, 0.1)]

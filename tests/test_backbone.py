@@ -13,10 +13,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 from small_data import network as load
 
-from ad import weights as module
 from ad.images import IMAGENET_MEAN, InputRule
 from ad.params import Image
-from ad.weights import PACKAGES, package_weights, read_state_dict, rename_package_keys
+from pretrained import sources as module
+from pretrained.filling import rename_package_keys
+from pretrained.sources import PACKAGES, package_weights, read_state_dict
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def edit(path: Path, changes: dict) -> None:
 def make_repository(folder: Path) -> Path:
     """Copy the study's sources into a new repository with small parameters and no data."""
     folder.mkdir()
-    for name in ("ad", "integer", "line", "pages", "tools", "notebooks", "studies"):
+    for name in ("ad", "integer", "pretrained", "line", "pages", "tools", "notebooks", "studies"):
         ignore = shutil.ignore_patterns(
             "__pycache__", ".ipynb_checkpoints", "dvc.lock", "kernel-ipc-*"
         )

@@ -22,7 +22,7 @@ from ad.images import InputRule
 from ad.params import BackboneSettings, Coreset, Image, Patch, Runtime, Score
 from ad.protocol import CrossValidated, Protocol, cross_validate, fold_indices
 from ad.validation import Section
-from ad.weights import package_weights
+from pretrained.sources import package_weights
 
 LIBRARIES = ("torch", "timm", "pillow", "scikit-learn", "numpy")
 TAGGED = ("resnet18", "resnet50", "wide_resnet101_2")  # names whose default weights are looked up

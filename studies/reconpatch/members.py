@@ -9,7 +9,7 @@ from ad.dataset import ImageRecord
 from ad.extraction import features_of, make_extractor
 from ad.files import read_csv
 from ad.params import Image, Patch, Runtime
-from ad.weights import empty_model
+from pretrained.sources import empty_model
 from studies.reconpatch.maps import in_float32
 from studies.reconpatch.methods import layer_parts
 from studies.reconpatch.runs import Images

@@ -9,7 +9,7 @@ from torch import nn
 from ad.backbone import Backbone, LayerInfo, load_backbone
 from ad.determinism import sha256_file
 from ad.params import BackboneSettings
-from ad.weights import PACKAGES, empty_model, hub_weights, package_weights
+from pretrained.sources import PACKAGES, empty_model, hub_weights, package_weights
 
 MIDDLE = (8, 16)  # strides, input pixels
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from ad.weights import empty_model
+from pretrained.sources import empty_model
 from studies.search import space as study
 from studies.search.settings import Settings
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from ad.backbone import load_backbone
 from ad.determinism import sha256_file
 from ad.params import BackboneSettings
-from ad.weights import empty_model
+from pretrained.sources import empty_model
 from studies.shared import networks
 
 MIDDLES = {

