@@ -18,6 +18,7 @@ from pretrained.filling import (
     LastLayerReached,
     draw_weights,
     fill,
+    leave_out,
     needed_keys,
     pretrained_config,
     rename_package_keys,
@@ -163,7 +164,8 @@ def load_backbone(settings: BackboneSettings, *, seed: int = 0, root: Path = Pat
     """
     name, weights = settings.name, settings.weights
     model = create_model(name)
-    last_layer = resolve_layers(model, settings.layers)[-1].name
+    needed = needed_keys(model, resolve_layers(model, settings.layers)[-1].name)
+    leave_out(model, needed)
     if weights == "random":
         draw_weights(model, seed)
         return Backbone(model, settings.layers, "random", None)
@@ -176,5 +178,5 @@ def load_backbone(settings: BackboneSettings, *, seed: int = 0, root: Path = Pat
     else:
         path = root / weights
         state, source = read_state_dict(path), path.name
-    fill(model, state, needed_keys(model, last_layer), source)
+    fill(model, state, needed, source)
     return Backbone(model, settings.layers, source, sha256_file(path))

@@ -18,6 +18,7 @@ from ad.images import InputRule, read_rgb
 from ad.parallel import chunk_map
 from ad.params import Image, Patch, Runtime
 from ad.progress import progress_bar
+from ad.tiles import cut, grid_of, join
 from integer.engines import exact_float32
 from integer.features import WholeForm, make_whole
 
@@ -30,7 +31,7 @@ CPU_CHUNK = 4  # images a thread takes at a time: more gains no speed on a CPU a
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What one pass gives and needs: patches, their dimension, images at a time, and bytes."""
+    """What an image gives and needs: patches, their dimension, images at a time, and bytes."""
 
     grid: tuple[int, int]
     feature_dim: int
@@ -65,21 +66,23 @@ def _measure(backbone: Backbone, patch: Patch, size: int) -> tuple[tuple[int, in
 
 
 def plan_extraction(
-    backbone: Backbone, patch: Patch, size: int, runtime: Runtime, *, batch_size: int
+    backbone: Backbone, patch: Patch, rule: InputRule, runtime: Runtime, *, batch_size: int
 ) -> ExtractionPlan:
     """Measure one image's maps and choose how many images fit the memory at a time.
 
     Parameters
     ----------
-    size : int
-        Side of the network's input, pixels.  What decoding takes is held against the same limit by
-        the check of the inputs.
+    rule : InputRule
+        What decoding takes is held against the same limit by the check of the inputs.
 
     Raises
     ------
     MemoryError
         When not even one image a thread fits ``runtime.memory_gb``; the message says what would.
+    ValueError
+        When tiles do not lie on the network's grid.
     """
+    size, tiles = rule.size, rule.tiles
     on_cpu = resolve_device(runtime.device) == "cpu"
     workers = torch.get_num_threads() if on_cpu else 1
     held = (*backbone.model.parameters(), *backbone.model.buffers())
@@ -97,7 +100,10 @@ def plan_extraction(
 
     if size > LARGE:  # refused before a pass that may take minutes, and more memory than that
         fit(_measure(backbone, patch, LARGE)[2] * (size / LARGE) ** 2)
-    grid, dim, bytes_per_image = _measure(backbone, patch, size)
+    cells, dim, bytes_per_image = _measure(backbone, patch, size)
+    grid = tuple(grid_of(each, size, tiles) for each in cells)
+    if tiles > 1:  # one tile is in the network; all pixels, and the features twice, stay beside it
+        bytes_per_image += 3 * rule.side**2 + 8 * grid[0] * grid[1] * dim
     chunk = min(fit(bytes_per_image), batch_size, CPU_CHUNK if on_cpu else batch_size)
     return ExtractionPlan(grid, dim, chunk, bytes_per_image, fixed)
 
@@ -145,9 +151,13 @@ class FeatureExtractor:
         return "float32" if self.whole is None else self.whole.runner.engine
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Map pixels (n, size, size, 3) of uint8 to features (n, h, w, dim)."""
+        """Map pixels (n, side, side, 3) of uint8 to features (n, h, w, dim)."""
+        size, tiles = self.rule.size, self.rule.tiles
+        return join([self._of_tile(each) for each in cut(pixels, size, tiles)], size, tiles)
+
+    def _of_tile(self, pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            maps = self.maps(pixels)
+            maps = self.maps(np.ascontiguousarray(pixels))
             found = self.whole.features(maps) if self.whole else patch_features(maps, self.patch)
         return found.cpu().numpy()
 
@@ -183,7 +193,10 @@ def make_extractor(
         backbone.model.to(device)
         return FeatureExtractor(backbone, rule, patch, None, device)
     step = -(-len(normals) // CALIBRATION)
-    pixels = np.stack([pixels_of(each, rule) for each in normals[::step]])
+    pictures = [pixels_of(each, rule)[None] for each in normals[::step]]
+    tiles = [list(cut(each, rule.size, rule.tiles)) for each in pictures]
+    # Of a tiled picture one place, another of each.
+    pixels = np.concatenate([own[number % len(own)] for number, own in enumerate(tiles)])
     layers = [layer.name for layer in backbone.layers]
     images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     scaling = {"mean": rule.mean, "std": rule.std}
@@ -211,8 +224,8 @@ def extract_features(
     Parameters
     ----------
     extractor : FeatureExtractor
-    pictures : sequence of path or array of uint8, shape (size, size, 3)
-        Image files, or pixels of the network's size; row i of the result belongs to entry i.
+    pictures : sequence of path or array of uint8, shape (side, side, 3)
+        Image files, or pixels of the input's geometry; row i of the result belongs to entry i.
     output : path
         ``.npy`` file of the extractor's dtype, shape (n_images, h, w, dim).
     runtime : Runtime
@@ -226,14 +239,14 @@ def extract_features(
         The result's shape.
     """
     rule, backbone = extractor.rule, extractor.backbone
-    plan = plan_extraction(backbone, extractor.patch, rule.size, runtime, batch_size=batch_size)
+    plan = plan_extraction(backbone, extractor.patch, rule, runtime, batch_size=batch_size)
     shape = (len(pictures), *plan.grid, plan.feature_dim)
     with array_writer(output, shape, extractor.dtype) as result:
 
         def one_chunk(start: int) -> int:
             some = pictures[start : start + plan.chunk]
             # A short last chunk is filled up: another batch size may take another kernel.
-            pixels = np.zeros((plan.chunk, rule.size, rule.size, 3), dtype=np.uint8)
+            pixels = np.zeros((plan.chunk, rule.side, rule.side, 3), dtype=np.uint8)
             for row, picture in enumerate(some):
                 pixels[row] = pixels_of(picture, rule)
             result[start : start + len(some)] = extractor(pixels)[: len(some)]

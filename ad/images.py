@@ -1,5 +1,6 @@
 """Decode one image by a stated rule and turn it into the network's input."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ad.determinism import silence_warnings
+from ad.tiles import side_of
 
 if TYPE_CHECKING:  # a line has neither PyTorch nor pydantic
     from ad import params
@@ -162,12 +164,19 @@ class InputRule:
 
     Parameters
     ----------
-    size, resize
+    size : int
+        Side of what the network takes at a time, pixels.
+    resize : int or None
         See `resize_and_crop`; pixels.
     mean, std : tuple of float
         Of each channel, for values from 0 to 1: what the network was trained with.
     resample : PIL filter
         Of the resizing.
+    tiles : int
+        A picture becomes so many tiles a side; see `ad.tiles`.
+    region : tuple of four floats, optional
+        Left, top, right and bottom of the part of the picture that is looked at, as shares of its
+        width and height; by default all of it.
     """
 
     size: int
@@ -175,12 +184,31 @@ class InputRule:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     resample: Image.Resampling = Image.Resampling.BILINEAR
+    tiles: int = 1
+    region: tuple[float, ...] | None = None
+
+    @property
+    def side(self) -> int:
+        """Return the side of the whole picture after resizing, pixels."""
+        return side_of(self.size, self.tiles)
+
+    def looked_at(self, image: Image.Image) -> Image.Image:
+        """Return the region of a picture that is looked at; at least one pixel."""
+        if self.region is None:
+            return image
+        shares = zip(self.region, image.size * 2, strict=True)
+        left, top, right, bottom = (math.floor(share * full + 0.5) for share, full in shares)
+        left, top = min(left, image.width - 1), min(top, image.height - 1)
+        return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+    def brought(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
+        """Bring a picture, or its mask, to ``side`` x ``side`` pixels."""
+        part = self.looked_at(image)
+        return resize_and_crop(part, size=self.side, resize=self.resize, resample=resample)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """Bring a picture to the input's geometry, shape (size, size, 3), uint8."""
-        return np.asarray(
-            resize_and_crop(image, size=self.size, resize=self.resize, resample=self.resample)
-        )
+        """Bring a picture to the input's geometry, shape (side, side, 3), uint8."""
+        return np.asarray(self.brought(image, self.resample))
 
     def normalised(self, pixels: np.ndarray) -> np.ndarray:
         """Scale pixels (h, w, 3) of 0 to 255; return float32, shape (3, h, w)."""
@@ -205,6 +233,8 @@ def input_rule(settings: "params.Image", config: Mapping[str, object]) -> InputR
         tuple(settings.mean or config.get("mean") or IMAGENET_MEAN),
         tuple(settings.std or config.get("std") or IMAGENET_STD),
         Image.Resampling[name.upper()],
+        settings.tiles,
+        settings.region and tuple(settings.region),
     )
 
 
@@ -213,7 +243,7 @@ def network_input(path: str | Path, rule: InputRule) -> np.ndarray:
 
     Returns
     -------
-    array of float32, shape (3, size, size)
+    array of float32, shape (3, side, side)
         RGB in 0 to 1, minus the mean, over the standard deviation.
     """
     return rule.normalised(rule.pixels(read_rgb(path)))
@@ -234,11 +264,7 @@ def read_mask(path: str | Path, rule: InputRule) -> np.ndarray:
 
     Returns
     -------
-    array of bool, shape (size, size)
+    array of bool, shape (side, side)
         True where the defect is (any value above 127).
     """
-    return is_defect(
-        resize_and_crop(
-            read_rgb(path), size=rule.size, resize=rule.resize, resample=Image.Resampling.NEAREST
-        )
-    )
+    return is_defect(rule.brought(read_rgb(path), Image.Resampling.NEAREST))

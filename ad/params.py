@@ -6,9 +6,10 @@ Functions take a section as an argument; nothing here reads a file.
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ad.validation import (
+from ad.tiles import MARGIN, side_of
+from validation.sections import (
     Allowed,
     Flag,
     Layers,
@@ -64,10 +65,25 @@ class Data(Section):
     ] = None
 
 
+def _inside(region: list[float]) -> list[float]:
+    left, top, right, bottom = region
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("not inside the picture")
+    return region
+
+
 class Image(Section):
-    """How a picture becomes the network's input; pixels."""
+    """How a picture becomes the network's input; pixels.
+
+    ``region`` is the part that is looked at: left, top, right and bottom as shares of the picture.
+    """
 
     size: integer(32, 4096)
+    tiles: integer(1, 16) = 1
+    region: Annotated[
+        Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_inside)] | None,
+        Allowed("null (the whole picture) or left, top, right, bottom as shares from 0 to 1"),
+    ] = None
     resize: integer_or_null(32, "straight to image.size") = None
     mean: _Channels = None
     std: _Channels = None
@@ -78,10 +94,17 @@ class Image(Section):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Image":
-        if self.resize is not None and self.resize < self.size:
+        if self.tiles > 1 and self.size < 4 * MARGIN:
             raise ValueError(
-                f"image.resize={self.resize} is smaller than the crop image.size={self.size}; "
-                f"it must be null or at least {self.size}"
+                f"image.tiles={self.tiles} with image.size={self.size}: tiles overlap by "
+                f"{2 * MARGIN} pixels, so image.size must be at least {4 * MARGIN}"
+            )
+        side = side_of(self.size, self.tiles)
+        if self.resize is not None and self.resize < side:
+            tiled = f" in {self.tiles} x {self.tiles} tiles" if self.tiles > 1 else ""
+            raise ValueError(
+                f"image.resize={self.resize} is smaller than the crop "
+                f"image.size={self.size}{tiled}; it must be null or at least {side}"
             )
         return self
 

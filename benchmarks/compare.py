@@ -94,7 +94,7 @@ def line_pairs(results: Results) -> list[Pair]:
 def whole_pairs(results: Results) -> list[Pair]:
     """Compare the team's whole experiment, as it is and with its extraction counted once."""
     public, ours = results["whole"]["public"], results["whole"]["ours"]["whole"]
-    what = "the team's whole experiment, notebooks included"
+    what = "the team's experiment from images to F1, notebooks included"
     repeated = public["extraction"] * (FOLDS - 1) / FOLDS
     once = f"the same, its extraction counted once instead of {FOLDS} times"
     return [

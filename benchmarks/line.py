@@ -15,10 +15,10 @@ from ad.backbone import load_backbone
 from ad.dataset import of_split, read_manifest
 from ad.extraction import make_extractor, pixels_of
 from ad.params import Image, Params
-from ad.validation import validate
 from line.detector import Detector
 from line.export import banks_of
 from tools.parameters import read_yaml
+from validation.sections import validate
 
 PICTURES = 20  # taken in turn
 WARM, REPEATS = 3, 50  # scores that are not timed, and scores that are

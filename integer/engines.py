@@ -1,10 +1,9 @@
-"""Convolutions of whole numbers, by 8-bit instructions or carried in float32, self-tested.
+"""Convolutions of whole numbers, by 8-bit instructions or carried in float32.
 
-An engine runs a convolution only after it has reproduced random and worst-case whole numbers of
-that convolution on this machine; every engine that passes gives the same bits.
+Every engine that passes `integer.trials` gives the same bits.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -14,17 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BYTE = (-128, 127)
-# (in, out, kernel, stride, groups) of the convolutions that an engine is tried on.
-TRIALS = (
-    (3, 8, 3, 2, 1),
-    (16, 24, 1, 1, 1),
-    (832, 16, 1, 1, 1),
-    (64, 33, 3, 1, 1),
-    (32, 16, 1, 2, 1),
-    (32, 32, 3, 1, 4),
-    (24, 24, 3, 2, 24),
-    (40, 40, 5, 1, 40),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +45,8 @@ class Conv(Operation):
     bias : array of int32, shape (out,)
         In units of the sum.
     shift : array of int16, shape (out,)
+    gain : array of float64, shape (out,), optional
+        Of a traced network: the factor of a channel that its float32 weights still lack.
     padding : tuple of int, "same" or "even"
         Rows and columns of zeros on either side; "same" is TensorFlow's rule, which may put one
         more behind than before; "even" is none, for maps of even sides only.
@@ -65,10 +55,16 @@ class Conv(Operation):
     weight: np.ndarray
     bias: np.ndarray
     shift: np.ndarray | None = None
+    gain: np.ndarray | None = None
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] | str = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+
+    def real_weight(self) -> np.ndarray:
+        """Return a traced network's weights, in float64."""
+        weight = self.weight.astype(np.float64)
+        return weight if self.gain is None else weight * self.gain[:, None, None, None]
 
 
 def finish(values: Tensor, low: int, high: int) -> Tensor:
@@ -200,100 +196,3 @@ def exact_float32() -> Iterator[None]:
         nnpack.flags(enabled=False) if nnpack else nullcontext(),
     ):
         yield
-
-
-def _trial(spec: tuple[int, ...], source: tuple[int, int], *, worst: bool) -> Conv:
-    """Make a convolution whose weights are random, or of one sign a channel and the largest."""
-    n_in, n_out, kernel, stride, groups = spec
-    rng = np.random.default_rng(n_in * n_out * kernel)
-    fan_in, most = n_in // groups * kernel**2, max(map(abs, source))
-    peak = min(127, (2**24 - 1) // (fan_in * most))
-    weight = rng.integers(-peak, peak + 1, (n_out, n_in // groups, kernel, kernel))
-    if worst:
-        weight[::2], weight[1::2] = peak, -peak
-    largest = int(np.abs(weight[0]).sum()) * most
-    room = 2**24 - 1 - largest if worst else largest // 4
-    return Conv(
-        name="trial",
-        sources=("x",),
-        target="y",
-        weight=weight.astype(np.int8),
-        bias=rng.integers(-room, room + 1, n_out).astype(np.int32),
-        shift=rng.integers(1, largest.bit_length() - 5, n_out).astype(np.int16),
-        stride=(stride, stride),
-        padding=(kernel // 2, kernel // 2),
-        groups=groups,
-        low=BYTE[0] * int(rng.integers(2)),
-    )
-
-
-def _inputs(conv: Conv, source: tuple[int, int]) -> Tensor:
-    """Make maps of both ends of the range, of random ends, and of random values."""
-    rng = np.random.default_rng(0)
-    low, high = source
-    kernel = conv.weight.shape[2:]
-    sides = [(kernel[i] - 1) * conv.dilation[i] + 1 + conv.stride[i] for i in (0, 1)]
-    shape = (4, conv.weight.shape[1] * conv.groups, *sides)
-    maps = rng.integers(low, high + 1, shape)
-    maps[0], maps[1], maps[2] = high, low, rng.choice(source, shape[1:])
-    dtype = torch.int8 if high <= BYTE[1] else torch.int16
-    return torch.from_numpy(maps).to(dtype, memory_format=torch.channels_last)
-
-
-def reproduces(engine: type, conv: Conv, source: tuple[int, int], device: str) -> bool:
-    """Tell whether an engine gives a convolution's exact results for inputs of a range."""
-    inputs = _inputs(conv, source)
-    expected = Reference(conv, source, "cpu")(inputs)
-    try:
-        found = engine(conv, source, device)(inputs.to(device)).cpu()
-    except (AttributeError, RuntimeError, TypeError):
-        return False  # this build of PyTorch has no such operator, or with another signature
-    return torch.equal(found, expected)
-
-
-def passes_trials(engine: type, source: tuple[int, int], device: str) -> bool:
-    """Tell whether an engine is exact for random and worst-case weights of `TRIALS`."""
-    return all(
-        reproduces(engine, _trial(spec, source, worst=worst), source, device)
-        for spec in TRIALS
-        for worst in (False, True)
-    )
-
-
-def choose_engines(
-    convs: Sequence[tuple[Conv, tuple[int, int]]], device: str, candidates: Sequence[type] = ENGINES
-) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Choose for each convolution, by its target, the first engine exact in trials and on itself.
-
-    Parameters
-    ----------
-    convs : sequence of (Conv, (int, int))
-        With the smallest and largest value of their inputs.
-    device : str
-    candidates : sequence of engine classes
-        Best first.
-
-    Raises
-    ------
-    RuntimeError
-        When none is exact.
-    """
-    trusted, chosen = {}, {}
-    with torch.inference_mode(), exact_float32():
-        for conv, source in convs:
-            for engine in candidates:
-                if not engine.takes(source, device):
-                    continue
-                key = (engine, source)
-                if key not in trusted:
-                    trusted[key] = passes_trials(engine, source, device)
-                if trusted[key] and reproduces(engine, conv, source, device):
-                    chosen[conv.target] = engine(conv, source, device)
-                    break
-            else:
-                raise RuntimeError(
-                    f"no convolution on {device} reproduces the whole numbers of layer "
-                    f"{conv.name} exactly; set backbone.arithmetic: float32, or check this build "
-                    f"of PyTorch {torch.__version__}"
-                )
-    return chosen

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from integer.engines import BYTE, ENGINES, Conv, Operation, choose_engines, exact_float32, finish
+from integer.engines import BYTE, ENGINES, Conv, Operation, exact_float32, finish
+from integer.trials import exact_engine
 
 LIMIT = 2**24  # float32 holds every whole number up to here
 PIXELS = "pixels"
@@ -154,12 +155,16 @@ class IntegerNetwork:
 
     def shares(self) -> dict[str, float]:
         """Return the worst channel's share of 2 ** 24 of each convolution."""
-        ranges = self.ranges()
         return {
-            each.name: int(largest_sums(each, *ranges[each.sources[0]]).max()) / LIMIT
-            for each in self.operations
-            if isinstance(each, Conv)
+            conv.name: int(largest_sums(conv, *source).max()) / LIMIT
+            for conv, source in self.convolutions()
         }
+
+    def convolutions(self) -> list[tuple[Conv, tuple[int, int]]]:
+        """List the convolutions, each with the range of its input."""
+        ranges = self.ranges()
+        convs = [each for each in self.operations if isinstance(each, Conv)]
+        return [(each, ranges[each.sources[0]]) for each in convs]
 
 
 def pixel_range(means: Sequence[int]) -> tuple[int, int]:
@@ -205,10 +210,11 @@ class Runner:
     ) -> None:
         self.network = network
         self.device = device
-        ranges = network.ranges()
-        convs = [each for each in network.operations if isinstance(each, Conv)]
-        sources = [ranges[each.sources[0]] for each in convs]
-        self._engines = choose_engines(list(zip(convs, sources, strict=True)), device, engines)
+        trusted: dict[tuple, bool] = {}
+        self._engines = {
+            conv.target: exact_engine(conv, source, device, engines, trusted)(conv, source, device)
+            for conv, source in network.convolutions()
+        }
         self._last_use = {s: i for i, each in enumerate(network.operations) for s in each.sources}
 
     @property

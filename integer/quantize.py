@@ -12,7 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from integer.engines import BYTE, Conv, FloatConvolution, Operation, exact_float32, finish
+from integer.engines import (
+    BYTE,
+    Conv,
+    FloatConvolution,
+    Operation,
+    exact_float32,
+    finish,
+)
 from integer.network import (
     PIXELS,
     Add,
@@ -22,12 +29,12 @@ from integer.network import (
     Mean,
     Output,
     Product,
-    Runner,
     Table,
     pixel_range,
 )
 from integer.rounding import TABLES, choose_exponent, quantize_conv, table_of
 from integer.tracing import Traced, per_channel, trace, unsupported
+from integer.trials import exact_engine
 
 TABLE_BITS = 20  # of the fraction of a function's values while its exponent is chosen
 # A channel's range is at least this part of its tensor's: a defect may excite what normals do not.
@@ -216,7 +223,9 @@ def to_integer(
                     del maker.values[name]
         outputs = tuple(maker.output(*each) for each in list(traced.outputs.items()))
     network = IntegerNetwork(tuple(maker.made), means, outputs)
-    Runner(network, engines=(FloatConvolution,))  # proves what the scales were measured with
+    trusted: dict[tuple, bool] = {}  # what the scales were measured with is proven here
+    for conv, source in network.convolutions():
+        exact_engine(conv, source, "cpu", (FloatConvolution,), trusted)
     return network
 
 
@@ -225,6 +234,6 @@ def _with_rest(conv: Operation, rest: np.ndarray, std: Sequence[float]) -> Conv:
     if not isinstance(conv, Conv) or conv.groups != 1:
         raise unsupported(conv.name, "reads the image")
     part = rest / (255.0 * np.asarray(std, dtype=np.float64))
-    terms = (conv.weight * part[:, None, None]).reshape(len(conv.bias), -1)
+    terms = (conv.real_weight() * part[:, None, None]).reshape(len(conv.bias), -1)
     # fsum rounds once, so the order of the summands does not enter.
     return replace(conv, bias=conv.bias - np.array([math.fsum(row) for row in terms]))

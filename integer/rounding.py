@@ -87,7 +87,7 @@ def quantize_conv(
     Parameters
     ----------
     conv : Conv
-        With weights and bias in float64.
+        Of a traced network.
     units_in, units_out : array of float64, shape (in,) and (out,)
         What a whole number of the input and of the result stands for.
     largest : int
@@ -105,7 +105,7 @@ def quantize_conv(
     def by_group(values: np.ndarray) -> np.ndarray:  # (in,) to (out, in / groups, 1, 1)
         return values.reshape(conv.groups, -1, 1, 1).repeat(out // conv.groups, 0)
 
-    weight = conv.weight * by_group(units_in) / units_out[:, None, None, None]
+    weight = conv.real_weight() * by_group(units_in) / units_out[:, None, None, None]
     bias = conv.bias / units_out
     # A bias far beyond its weights sets the unit in their place.
     sizes = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), np.ldexp(np.abs(bias), -16))
@@ -124,6 +124,7 @@ def quantize_conv(
                 weight=whole.astype(np.int8),
                 bias=units.astype(np.int32),
                 shift=shift.astype(np.int16),
+                gain=None,
             )
         shift -= over
     raise ValueError(

@@ -84,7 +84,7 @@ def _float64(values: torch.Tensor) -> np.ndarray:
 
 @dataclass
 class Traced:
-    """A network in float64: `Conv` with float64 weights, no shifts and clips yet.
+    """A network in real numbers: `Conv` with weights and gains, no shifts and clips yet.
 
     Parameters
     ----------
@@ -132,8 +132,8 @@ class _Builder:
         """Scale each channel: in the convolution before, or in one of its own."""
         conv = self.only_for(node, node.args[0])
         if isinstance(conv, Conv):
-            weight = conv.weight * scale[:, None, None, None]
-            conv = replace(conv, weight=weight, bias=conv.bias * scale + offset)
+            gain = scale if conv.gain is None else conv.gain * scale
+            conv = replace(conv, gain=gain, bias=conv.bias * scale + offset)
         else:
             source = self.tensor[node.args[0]]
             conv = per_channel(name, source, node.name, scale[:, None, None, None], offset)
@@ -179,7 +179,7 @@ class _Builder:
             bias = np.zeros(module.out_channels) if module.bias is None else _float64(module.bias)
             conv = Conv(
                 **names,
-                weight=_float64(module.weight),
+                weight=module.weight.detach().cpu().numpy(),  # as it is: no second copy
                 bias=bias,
                 stride=_pair(module.stride),
                 padding="same" if isinstance(module, Conv2dSame) else _pair(module.padding),

@@ -12,10 +12,10 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from ad.images import read_rgb, resize_and_crop, to_rgb
+from ad.images import InputRule, read_rgb, to_rgb
 from ad.localization import anomaly_maps
 
-FORMAT = 1  # of the file's metadata
+FORMAT = 2  # of the file's metadata
 METADATA = "detector"
 Picture = Path | str | Image.Image | np.ndarray
 
@@ -70,7 +70,15 @@ class Detector:
 
     def __init__(self, session: onnxruntime.InferenceSession, about: dict) -> None:
         self.session, self.about = session, about
-        self.size, self.k = about["size"], about["k"]
+        how = about["image"]
+        self.rule = InputRule(
+            how["size"],
+            how["resize"],
+            resample=Image.Resampling[how["interpolation"].upper()],
+            tiles=how["tiles"],
+            region=how["region"],
+        )
+        self.size, self.k = self.rule.side, about["k"]
         self.threshold = about["threshold"]
 
     @classmethod
@@ -127,16 +135,8 @@ class Detector:
             if picture.shape == (self.size, self.size, 3):
                 return np.ascontiguousarray(picture)
             picture = Image.fromarray(picture)
-        rule = self.about["image"]
         image = to_rgb(picture) if isinstance(picture, Image.Image) else read_rgb(picture)
-        return np.asarray(
-            resize_and_crop(
-                image,
-                size=self.size,
-                resize=rule["resize"],
-                resample=Image.Resampling[rule["interpolation"].upper()],
-            )
-        )
+        return self.rule.pixels(image)
 
     def score(self, picture: Picture) -> Verdict:
         """Score one image: a file, a Pillow image, or an array (height, width, 3) of uint8.

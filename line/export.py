@@ -60,7 +60,6 @@ def export_run(
     held_out = [[float(r["score"]) for r in rows if int(r["fold"]) == n] for n in range(folds)]
     rule = extractor.rule
     about = {
-        "image": {"resize": rule.resize, "interpolation": rule.resample.name.lower()},
         "held_out": held_out,
         "appearance": [appearance(pixels_of(own, rule)).tolist() for own in normals],
         "backbone": settings.model_dump(),
@@ -74,8 +73,7 @@ def export_run(
         },
     }
     decision = Decision(banks_of(artifacts, folds), k, threshold["threshold"])
-    grid = load_array(artifacts / "features.npy").shape[1:3]
-    write_detector(path, extractor.whole, decision, grid, rule.size, about)
+    write_detector(path, extractor.whole, decision, rule, about)
 
 
 def expected_of(artifacts: Path, score: Score, folds: int) -> Expected:

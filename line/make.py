@@ -8,12 +8,14 @@ import numpy as np
 from onnx import TensorProto, checker, helper
 
 from ad.files import atomic_path
+from ad.images import InputRule
 from ad.params import Score
 from integer.features import WholeForm
 from integer.network import PIXELS, Conv
 from line.decision import Decision, DecisionNodes, FeatureNodes
 from line.detector import FORMAT, METADATA
 from line.graph import Graph, NetworkNodes
+from line.tiles import cut_nodes, join_nodes
 
 OPSET = 18
 IR_VERSION = 9
@@ -37,8 +39,7 @@ def write_detector(
     path: Path,
     whole: WholeForm,
     decision: Decision,
-    grid: tuple[int, int],
-    size: int,
+    rule: InputRule,
     about: Mapping[str, object],
 ) -> None:
     """Write a detector file.
@@ -48,25 +49,28 @@ def write_detector(
     path : path
     whole : WholeForm
     decision : Decision
-    grid : tuple of int
-        Patches of an image, down and across.
-    size : int
-        Side of the network's input, pixels.
+    rule : InputRule
+        How an image is read.
     about : mapping
-        What the file says of itself beside what it decides with: how an image is read (``image``),
-        each fold's held-out scores (``held_out``), brightness and contrast of the normals
-        (``appearance``), parameters and hashes.
+        What the file says of itself beside what it decides with: each fold's held-out scores
+        (``held_out``), brightness and contrast of the normals (``appearance``), parameters and
+        hashes.
     """
     graph, network = Graph(), whole.runner.network
+    geometry, side = (rule.size, rule.tiles), rule.side
     values = graph.add("Transpose", [graph.cast("pixels", np.float32)], {"perm": [0, 3, 1, 2]})
     means = np.array(network.means, dtype=np.float32)[:, None, None]
     values = graph.add("Sub", [values, graph.constant(means)])
-    maps = NetworkNodes(graph, values, (size, size)).run(network)
+    maps = NetworkNodes(graph, cut_nodes(graph, values, geometry), (rule.size, rule.size)).run(
+        network
+    )
     channels = channels_of(network.operations)
     counts = [channels[output.tensor] for output in network.outputs]
     features = FeatureNodes(graph, whole).run(maps, counts)
-    DecisionNodes(graph, features, decision.banks[0].shape[1]).run(decision, grid)
-    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", size, size, 3])
+    dim = decision.banks[0].shape[1]
+    features, grid = join_nodes(graph, features, (*maps[0][1], dim), geometry)
+    DecisionNodes(graph, features, dim).run(decision, grid)
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", side, side, 3])
     outputs = [
         helper.make_tensor_value_info("patch_sums", TensorProto.INT32, ["n", *grid]),
         helper.make_tensor_value_info("fold_sums", TensorProto.INT32, ["n", len(decision.banks)]),
@@ -77,7 +81,14 @@ def write_detector(
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(built, opset_imports=[opset], ir_version=IR_VERSION)
     model.producer_name = "ad"
-    own = {"format": FORMAT, "k": decision.k, "threshold": decision.threshold, "size": size}
+    image = {
+        "size": rule.size,
+        "resize": rule.resize,
+        "interpolation": rule.resample.name.lower(),
+        "tiles": rule.tiles,
+        "region": rule.region,
+    }
+    own = {"format": FORMAT, "k": decision.k, "threshold": decision.threshold, "image": image}
     text = json.dumps(own | dict(about), sort_keys=True, allow_nan=False)
     helper.set_model_props(model, {METADATA: text})
     checker.check_model(model, full_check=True)

@@ -111,7 +111,7 @@ def read_masks(records: Sequence[ImageRecord], folder: Path, rule: InputRule) ->
     anomalous = [record for record in records if record.label == 1]
     if not anomalous or any(record.mask is None for record in anomalous):
         return None
-    masks = np.zeros((len(records), rule.size, rule.size), dtype=bool)
+    masks = np.zeros((len(records), rule.side, rule.side), dtype=bool)
     for number, record in enumerate(records):
         if record.mask is not None:
             masks[number] = read_mask(folder / record.mask, rule)

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from pages.report import figure
@@ -88,24 +91,6 @@ def roc(
     ax.legend(loc="lower right")
 
 
-def coreset_scatter(ax: Axes, patches: np.ndarray, selected: np.ndarray) -> None:
-    """Draw patches in their first two principal components, the selected ones by greedy order.
-
-    Parameters
-    ----------
-    patches : array, shape (n, 2)
-        A sample of all patches.
-    selected : array, shape (n_select, 2)
-        In greedy order.
-    """
-    ax.plot(*patches.T, ".", color="#bbbbbb", markersize=2, label=f"patches ({len(patches)} shown)")
-    points = ax.scatter(*selected.T, c=np.arange(len(selected)), s=8, cmap="viridis")
-    ax.figure.colorbar(points, ax=ax, label="pick, in greedy order")
-    ax.set_xlabel("1st principal component")
-    ax.set_ylabel("2nd principal component")
-    legend_above(ax, 1)
-
-
 def coverage(ax: Axes, steps: np.ndarray, largest: np.ndarray, typical: np.ndarray) -> None:
     """Draw patches' distances to their nearest selected one over the selection's size."""
     ax.plot(steps, largest, "o-", color=ANOMALOUS_COLOUR, label="largest")
@@ -150,3 +135,13 @@ def overlay(
     ax.imshow(anomaly_map, cmap="inferno", vmin=low, vmax=high, alpha=0.8 * np.sqrt(strength))
     if mask is not None and mask.any():
         ax.contour(mask, levels=[0.5], colors="#56B4E9", linewidths=1.2)
+
+
+def map_scale(
+    fig: Figure, axes: Sequence[Axes], limits: tuple[float, float], threshold: float
+) -> None:
+    """Draw the colour bar of `overlay`, in thresholds."""
+    ends = Normalize(limits[0] / threshold, limits[1] / threshold)
+    bar = fig.colorbar(ScalarMappable(ends, "inferno"), ax=list(axes), pad=0.01)
+    bar.set_label("patch score / threshold", fontsize=8)
+    bar.ax.tick_params(labelsize=8)

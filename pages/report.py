@@ -152,8 +152,11 @@ def network_table(layers: "Sequence[LayerInfo]", rule: InputRule) -> str:
     ]
     mean, std = (", ".join(f"{v:g}" for v in values) for values in (rule.mean, rule.std))
     way = "straight" if rule.resize is None else f"over {rule.resize} and a centre crop"
+    tiled = f" in {rule.tiles} x {rule.tiles} tiles of {rule.size}" if rule.tiles > 1 else ""
+    if rule.region is not None:
+        tiled += f", of the region {', '.join(f'{share:g}' for share in rule.region)}"
     return (
-        f"{markdown_table(rows)}\n\nInput: {rule.size} x {rule.size} pixels, resized {way} "
+        f"{markdown_table(rows)}\n\nInput: {rule.side} x {rule.side} pixels{tiled}, resized {way} "
         f"({rule.resample.name.lower()}); mean {mean}, standard deviation {std}."
     )
 

@@ -97,6 +97,13 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str], s
     model.load_state_dict({key: state[key].to(own[key].dtype) for key in needed}, strict=False)
 
 
+def leave_out(model: nn.Module, needed: Sequence[str]) -> None:
+    """Free the weights of layers that are not run; a wide network has half of its own there."""
+    for name, parameter in model.named_parameters():
+        if name not in needed:
+            parameter.data = parameter.data.new_empty(0)
+
+
 def draw_weights(model: nn.Module, seed: int) -> None:
     """Draw uniform weights (He et al., 2015, eq. 10), without biases, from PCG64's raw stream.
 
@@ -105,6 +112,8 @@ def draw_weights(model: nn.Module, seed: int) -> None:
     """
     stream = np.random.PCG64(seed)
     for name, parameter in model.named_parameters():
+        if not parameter.numel():
+            continue
         if parameter.ndim > 1:
             whole = (stream.random_raw(parameter.numel()) >> np.uint64(43)).astype(np.int64) - 2**20
             drawn = whole * (math.sqrt(6 / parameter[0].numel()) / 2**20)

@@ -7,7 +7,7 @@ from operator import getitem
 
 import pytest
 
-from ad.validation import Section, flatten, settings, validate
+from validation.sections import Section, flatten, settings, validate
 
 NAN, INFINITY = float("nan"), float("inf")
 

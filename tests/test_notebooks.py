@@ -10,8 +10,8 @@ import yaml
 from dvc.repo import Repo
 from dvc.utils.hydra import apply_overrides
 
-from ad.validation import flatten
 from tools.parameters import stage_parameters
+from validation.sections import flatten
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(

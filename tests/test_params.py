@@ -16,12 +16,20 @@ from settings_cases import (
 )
 
 from ad.params import Image, Params, parse_threshold_rule
-from ad.validation import flatten, settings, validate
+from validation.sections import flatten, settings, validate
 
 PARAMS = {
     "seed": 0,
     "data": {"path": "data", "locked": None},
-    "image": {"size": 224, "resize": 256, "mean": None, "std": None, "interpolation": None},
+    "image": {
+        "size": 224,
+        "tiles": 1,
+        "region": None,
+        "resize": 256,
+        "mean": None,
+        "std": None,
+        "interpolation": None,
+    },
     "backbone": {
         "name": "resnet18",
         "weights": "random",
@@ -40,6 +48,8 @@ VALID = {
     "data.path": ["data", "../shared/set", "/a b/c"],
     "data.locked": [None, "data_locked"],
     "image.size": [32, 224, 256],
+    "image.tiles": [1],
+    "image.region": [None, [0.0, 0.1, 0.5, 1.0]],
     "image.resize": [None, 224, 256],
     "backbone.name": ["resnet18", "hf_hub:timm/resnet18"],
     "backbone.weights": ["hub", "package", "random", "a.safetensors", "../b/c.pth"],
@@ -72,6 +82,8 @@ INVALID = {
     "data.path": ["", "  ", None, 3, ["data"]],
     "data.locked": ["", " ", 3, ["data"]],
     "image.size": [31, 0, -224, 224.0, "224", None, True],
+    "image.tiles": [0, 17, 1.0, None],
+    "image.region": [0.5, [0.0, 0.0, 1.0], [0.5, 0.0, 0.4, 1.0], [-0.1, 0.0, 1.0, 1.0]],
     "image.resize": [0, -1, 256.0, "256", "null", False],
     "backbone.name": ["", None, 18],
     "backbone.weights": ["", None, "imagenet", "Hub", "a.bin", "a.pkl", True, ["hub"]],

@@ -13,6 +13,7 @@ ROOMS = (
     "ad",
     "integer",
     "pretrained",
+    "validation",
     "line",
     "pages",
     "notebooks",
@@ -22,6 +23,7 @@ ROOMS = (
     "benchmarks",
 )
 OUTSIDE = {"yaml", "dvc", "papermill", "nbformat", "IPython"}  # of no concern to the method
+BELOW = {"ad", "integer", "pretrained", "validation"}  # what every room above may enter
 AD_LINES, FILE_LINES, BODY_LINES, PARAMETERS = 2500, 300, 50, 7
 
 
@@ -58,17 +60,18 @@ def allowed(path: Path) -> set[str]:
     """Name the rooms that a source may enter."""
     room, *inside = path.relative_to(ROOT).parts
     if room == "studies" and len(inside) > 1:
-        return {"ad", "integer", "pretrained", "pages", "studies.shared", f"studies.{inside[0]}"}
+        return {*BELOW, "pages", "studies.shared", f"studies.{inside[0]}"}
     if path == ROOT / "ad" / "inspect.py":  # the door to the line
         return {"line"}
     rooms = {
-        "ad": {"ad", "integer", "pretrained"},
+        "ad": BELOW,
         "integer": {"integer"},
         "pretrained": {"pretrained"},
-        "embedded": {"ad", "embedded"},
+        "validation": {"validation"},
+        "embedded": {*BELOW, "embedded"},
         "benchmarks": {*ROOMS, "studies.shared"},
     }
-    return rooms.get(room, {"ad", "integer", "pretrained", "line", "pages", room})
+    return rooms.get(room, {*BELOW, "line", "pages", room})
 
 
 EVERY_SOURCE = [path for room in ROOMS for path in sources(room)]

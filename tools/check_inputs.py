@@ -62,12 +62,12 @@ def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
         trace(network.model, [layer.name for layer in network.layers])  # or say what has no form
     rule = network.input_rule(params.image)
     batch = params.backbone.batch_size
-    plan = plan_extraction(network, params.patch, rule.size, params.runtime, batch_size=batch)
+    plan = plan_extraction(network, params.patch, rule, params.runtime, batch_size=batch)
     room = GIGABYTE * params.runtime.memory_gb - plan.fixed_bytes
-    check_resizing(1, 1, size=rule.size, resize=rule.resize, room=math.inf)  # before the images
+    check_resizing(1, 1, size=rule.side, resize=rule.resize, room=math.inf)  # before the images
     records = scan(root, threads=threads, memory_bytes=room)
     for width, height in sorted({(r.width, r.height) for r in records}):
-        check_resizing(width, height, size=rule.size, resize=rule.resize, room=room / threads)
+        check_resizing(width, height, size=rule.side, resize=rule.resize, room=room / threads)
     n_train, n_test = (len(of_split(records, split)) for split in ("train", "test"))
     fold_indices(n_train, params.cv.folds, shuffle=False, seed=0)
     smallest = Protocol(params.coreset, params.score, params.seed).bank_size(

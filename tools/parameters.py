@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from ad.params import Params
-from ad.validation import Section, flatten, validate
+from validation.sections import Section, flatten, validate
 
 
 def read_yaml(path: Path) -> dict:

@@ -1,6 +1,6 @@
 """Settings of the study."""
 
-from ad.validation import Section, integer, number
+from validation.sections import Section, integer, number
 
 _BELOW_HALF = number("a number above 0 and at most 0.5", gt=0, le=0.5)
 

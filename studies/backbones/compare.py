@@ -79,7 +79,7 @@ def layers_table(results: Sequence[Result]) -> str:
         [
             {
                 "network": r["name"],
-                "parameters (million)": r["n_weights"] / 1e6,
+                "parameters that run (million)": r["n_weights"] / 1e6,
                 "layers (channels, stride)": ", ".join(
                     f"{layer['name']} ({layer['channels']}, {layer['reduction']})"
                     for layer in r["layers"]

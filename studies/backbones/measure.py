@@ -54,7 +54,7 @@ def image_settings(name: str, parameters: Mapping[str, object]) -> Image:
     image = Image.of(parameters, "image_")
     if name == parameters["backbone_name"]:
         return image
-    return Image(size=image.size, resize=image.resize)
+    return image.model_copy(update={"mean": None, "std": None, "interpolation": None})
 
 
 def measure(name: str, parameters: Mapping[str, object]) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Settings of the study."""
 
-from ad.validation import Names, Section, choice
+from validation.sections import Names, Section, choice
 
 
 class Settings(Section):

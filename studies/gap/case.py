@@ -21,8 +21,8 @@ from ad.files import read_json, write_json
 from ad.images import InputRule
 from ad.params import BackboneSettings, Coreset, Image, Patch, Runtime, Score
 from ad.protocol import CrossValidated, Protocol, cross_validate, fold_indices
-from ad.validation import Section
 from pretrained.sources import package_weights
+from validation.sections import Section
 
 LIBRARIES = ("torch", "timm", "pillow", "scikit-learn", "numpy")
 TAGGED = ("resnet18", "resnet50", "wide_resnet101_2")  # names whose default weights are looked up
@@ -106,7 +106,8 @@ def case_of(names: Mapping[str, object]) -> Case:
         backbone=BackboneSettings.of(names, "backbone_").model_copy(
             update={"arithmetic": "float32"}
         ),
-        image=Image.of(names, "image_"),
+        # Its float32 arms send a picture through in one pass, so the control does too.
+        image=Image.of(names, "image_").model_copy(update={"tiles": 1}),
         patch=Patch.of(names, "patch_"),
         coreset=Coreset(
             ratio=names["gap_coreset_ratio"], projection_dim=names["coreset_projection_dim"]

@@ -31,8 +31,8 @@ def decoding_factors(control: Control) -> Iterator[Row]:
 def load_without_device(path: Path, rule: InputRule) -> np.ndarray:
     """Cover the picture with its own left quarter, repeated: the board without the device."""
     pixels = rule.pixels(read_rgb(path))
-    quarter = pixels[:, : rule.size // 4]
-    return rule.normalised(np.tile(quarter, (1, 5, 1))[:, : rule.size])
+    quarter = pixels[:, : rule.side // 4]
+    return rule.normalised(np.tile(quarter, (1, 5, 1))[:, : rule.side])
 
 
 def without_device(control: Control) -> Row:

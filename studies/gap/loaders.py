@@ -14,7 +14,7 @@ from PIL import Image
 
 from ad.backbone import Backbone
 from ad.features import patch_features
-from ad.images import InputRule, network_input, read_rgb
+from ad.images import IMAGENET_MEAN, IMAGENET_STD, InputRule, network_input, read_rgb
 from ad.parallel import chunk_map
 from studies.gap.case import Case
 from studies.gap.interventions import CHOICE, MISTAKE
@@ -24,8 +24,8 @@ Loader = Callable[[Path, InputRule], np.ndarray]
 
 def load_opencv(path: Path, rule: InputRule, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
     """Resize with OpenCV, without antialiasing where the interpolation has none."""
-    pixels = np.asarray(read_rgb(path))
-    return rule.normalised(cv2.resize(pixels, (rule.size,) * 2, interpolation=interpolation))
+    pixels = np.asarray(rule.looked_at(read_rgb(path)))
+    return rule.normalised(cv2.resize(pixels, (rule.side,) * 2, interpolation=interpolation))
 
 
 def load_opencv_area(path: Path, rule: InputRule) -> np.ndarray:
@@ -35,9 +35,10 @@ def load_opencv_area(path: Path, rule: InputRule) -> np.ndarray:
 
 def load_tensor(path: Path, rule: InputRule, *, antialias: bool = True) -> np.ndarray:
     """Resize as a floating-point tensor."""
-    tensor = torch.from_numpy(np.array(read_rgb(path))).permute(2, 0, 1)[None].float()
+    pixels = np.array(rule.looked_at(read_rgb(path)))
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
     resized = F.interpolate(
-        tensor, (rule.size,) * 2, mode="bilinear", align_corners=False, antialias=antialias
+        tensor, (rule.side,) * 2, mode="bilinear", align_corners=False, antialias=antialias
     )
     return rule.normalised(resized[0].permute(1, 2, 0).numpy())
 
@@ -56,7 +57,7 @@ def load_other_filter(path: Path, rule: InputRule) -> np.ndarray:
 
 def load_other_geometry(path: Path, rule: InputRule) -> np.ndarray:
     """Resize to 8/7 of the size (256 for 224) and crop the centre; straight if the run does so."""
-    resize = round(rule.size * 8 / 7) if rule.resize is None else None
+    resize = round(rule.side * 8 / 7) if rule.resize is None else None
     return network_input(path, replace(rule, resize=resize))
 
 
@@ -79,8 +80,8 @@ def load_unscaled(path: Path, rule: InputRule) -> np.ndarray:
 
 def load_other_scaling(path: Path, rule: InputRule) -> np.ndarray:
     """Take ImageNet's mean and deviation for 0.5 and 0.5, or the other way round."""
-    half = InputRule(rule.size, rule.resize, (0.5,) * 3, (0.5,) * 3, rule.resample)
-    usual = InputRule(rule.size, rule.resize, resample=rule.resample)
+    half = replace(rule, mean=(0.5,) * 3, std=(0.5,) * 3)
+    usual = replace(rule, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return network_input(path, usual if rule.mean == half.mean else half)
 
 

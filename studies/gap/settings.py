@@ -4,7 +4,7 @@ import re
 
 from pydantic import model_validator
 
-from ad.validation import Section, Share, checked, integer, number
+from validation.sections import Section, Share, checked, integer, number
 
 _PRINTED = r"[^:,]+(:[01](\.\d+)?){2}"
 

@@ -102,6 +102,6 @@ def network_images(
         network, how.image, how.patch, paths[:n_train], arithmetic=how.arithmetic
     )
     everyone = in_float32(features_of(extractor, paths, how.runtime), extractor.unit)
-    as_they_are = replace(extractor, rule=replace(extractor.rule, resize=None))
+    as_they_are = replace(extractor, rule=replace(extractor.rule, resize=None, region=None))
     synthetic = in_float32(features_of(as_they_are, pasted, how.runtime), extractor.unit)
     return replace(images, normals=everyone[:n_train], test=everyone[n_train:], synthetic=synthetic)

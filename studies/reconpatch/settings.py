@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from ad.validation import Allowed, Names, Section, checked, choice, different, integer, number
+from validation.sections import Allowed, Names, Section, checked, choice, different, integer, number
 
 ABOVE_ZERO = number("a number above 0", gt=0)
 SHARE = number("a number from 0 to 1", ge=0, le=1)

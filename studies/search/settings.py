@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ad.validation import Layers, Section, checked, different, integer, rising
+from validation.sections import Layers, Section, checked, different, integer, rising
 
 _Size = Annotated[int, Field(ge=32, le=4096)]
 _Share = Annotated[float, Field(gt=0, le=1)]

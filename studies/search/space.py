@@ -84,7 +84,19 @@ class Space:
 
 
 def default_choice(model: nn.Module, pipeline: Mapping[str, object]) -> Choice:
-    """Return the pipeline's own configuration, from a notebook's parameters."""
+    """Return the pipeline's own configuration, from a notebook's parameters.
+
+    Raises
+    ------
+    ValueError
+        With tiles or a region: synthetic anomalies are kept as whole inputs of the network.
+    """
+    tiles, region = pipeline.get("image_tiles", 1), pipeline.get("image_region")
+    if tiles > 1 or region is not None:
+        raise ValueError(
+            f"the search knows neither tiles nor regions: image.tiles={tiles}, "
+            f"image.region={region}; set 1 and null for it"
+        )
     return Choice(
         pipeline["image_size"],
         named_layers(model, pipeline["backbone_layers"], setting="backbone.layers"),

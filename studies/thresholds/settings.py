@@ -1,6 +1,6 @@
 """Settings of the study."""
 
-from ad.validation import Section, integer, number
+from validation.sections import Section, integer, number
 
 
 class Settings(Section):

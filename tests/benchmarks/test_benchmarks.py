@@ -12,9 +12,9 @@ from small_data import extractor
 from ad.backbone import load_backbone
 from ad.extraction import features_of
 from ad.params import BackboneSettings, Params, Patch, Runtime
-from ad.validation import validate
 from benchmarks import case, parts, peers, run
 from tools.parameters import read_yaml
+from validation.sections import validate
 
 SMALL = BackboneSettings(name="resnet10t", weights="random", layers=["layer3"])
 

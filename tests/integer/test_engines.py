@@ -11,9 +11,8 @@ from integer.engines import (
     ByteConvolution,
     Conv,
     FloatConvolution,
-    choose_engines,
-    passes_trials,
 )
+from integer.trials import exact_engine, passes_trials
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 UNSIGNED, SIGNED, PIXELS = (0, 127), (-128, 127), (-124, 151)
@@ -174,11 +173,11 @@ class Missing(Planted):
 
 @pytest.mark.parametrize("planted", [OffByOne, Saturating, Coarse, Missing])
 def test_an_inexact_engine_is_refused(planted, one_line):
-    convs = [(drawn_convolution(np.random.default_rng(1), UNSIGNED), UNSIGNED)]
-    chosen = choose_engines(convs, "cpu", (planted, FloatConvolution))
-    assert type(chosen["y"]) is FloatConvolution
+    conv = drawn_convolution(np.random.default_rng(1), UNSIGNED)
+    found = exact_engine(conv, UNSIGNED, "cpu", (planted, FloatConvolution), {})
+    assert found is FloatConvolution
     with pytest.raises(RuntimeError) as caught:
-        choose_engines(convs, "cpu", (planted,))
+        exact_engine(conv, UNSIGNED, "cpu", (planted,), {})
     one_line(caught, "layer drawn", "backbone.arithmetic: float32")
 
 
@@ -189,11 +188,10 @@ def test_an_engine_exact_in_trials_only_is_refused_for_the_layer():
         def __call__(self, values):
             return super().__call__(values) ^ (self.conv.name != "trial")
 
-    convs = [(drawn_convolution(np.random.default_rng(2), UNSIGNED), UNSIGNED)]
+    conv = drawn_convolution(np.random.default_rng(2), UNSIGNED)
     assert passes_trials(ForOneLayer, UNSIGNED, "cpu")
-    assert (
-        type(choose_engines(convs, "cpu", (ForOneLayer, FloatConvolution))["y"]) is FloatConvolution
-    )
+    found = exact_engine(conv, UNSIGNED, "cpu", (ForOneLayer, FloatConvolution), {})
+    assert found is FloatConvolution
 
 
 def test_pixels_beyond_a_byte_are_not_given_to_the_8_bit_engine():

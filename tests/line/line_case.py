@@ -30,14 +30,11 @@ def write_case(folder: Path, *, n_normal: int = 30) -> Path:
         held_out.append(own.images.tolist())
     threshold = float(np.mean([max(own) for own in held_out]))
     about = {
-        "image": {"resize": None, "interpolation": tiny.rule.resample.name.lower()},
         "held_out": held_out,
         "appearance": [appearance(own).tolist() for own in normals],
     }
     path = folder / "detector.onnx"
-    write_detector(
-        path, tiny.whole, Decision(banks, 2, threshold), features.shape[1:3], SIZE, about
-    )
+    write_detector(path, tiny.whole, Decision(banks, 2, threshold), tiny.rule, about)
     rng = np.random.default_rng(1)
     for n in range(2):
         save_png(folder / "images" / f"normal_{n}.png", draw_normal(rng, SIZE))

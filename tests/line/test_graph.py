@@ -8,10 +8,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from small_data import draw_normal, network, save_png
 from test_integer_network import NETWORKS, images, made
 
+from ad.extraction import features_of as extract
+from ad.extraction import make_extractor
+from ad.images import InputRule
 from ad.memory_bank import score_images
-from ad.params import Patch, Score
+from ad.params import Image, Patch, Runtime, Score
 from integer.engines import FloatConvolution
 from integer.features import WholeForm, make_whole
 from integer.network import Runner
@@ -19,7 +23,7 @@ from line.decision import Decision
 from line.detector import Detector
 from line.make import write_detector, write_refusal
 
-ABOUT = {"image": {"resize": None, "interpolation": "bilinear"}, "held_out": [[1.0, 2.0]]}
+ABOUT = {"held_out": [[1.0, 2.0]]}
 
 
 def whole_of(name: str, layers: list[str], patch: Patch, size: int) -> WholeForm:
@@ -39,7 +43,7 @@ def write(path: Path, whole: WholeForm, features: np.ndarray, size: int, **chang
     rng, flat = np.random.default_rng(0), features.reshape(-1, features.shape[-1])
     banks = [flat[rng.choice(len(flat), 30, replace=False)] for _ in range(2)]
     decision = replace(Decision(banks, 3, 100.0), **changes)
-    write_detector(path, whole, decision, features.shape[1:3], size, ABOUT)
+    write_detector(path, whole, decision, InputRule(size, None), ABOUT)
     return decision
 
 
@@ -140,3 +144,21 @@ def test_other_engines_of_the_network_change_nothing(tmp_path):
     pixels = images(2, 64, seed=8)
     by_floats = replace(whole, runner=Runner(whole.runner.network, engines=(FloatConvolution,)))
     np.testing.assert_array_equal(features_of(whole, pixels), features_of(by_floats, pixels))
+
+
+def test_tiles_and_a_region_decide_as_the_pipeline_does(tmp_path):
+    rng = np.random.default_rng(3)
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in paths:
+        save_png(path, draw_normal(rng, 240))
+    image = Image(size=128, tiles=2, region=[0.1, 0.0, 0.9, 0.75])
+    tiled = make_extractor(network(), image, Patch(size=3), paths, arithmetic="integer")
+    features = extract(tiled, paths, Runtime())
+    assert features.shape[1:3] == (24, 24)  # 16 + 16 positions, 2 x 4 given up
+    bank = features[:2].reshape(-1, features.shape[-1])[::5]
+    decision = Decision([bank], 3, 100.0)
+    write_detector(tmp_path / "tiled.onnx", tiled.whole, decision, tiled.rule, ABOUT)
+    expected = score_images(features, bank, Score(num_neighbors=3))
+    verdicts = Detector.load(tmp_path / "tiled.onnx").score_batch(paths)
+    for verdict, patches in zip(verdicts, expected.patches, strict=True):
+        np.testing.assert_array_equal(verdict.patch_scores, patches)

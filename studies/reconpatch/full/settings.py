@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from ad.validation import Section, checked, different, integer, number
 from studies.reconpatch.settings import ABOVE_ZERO, SHARE, BatchPatches, Dimensions, Training
+from validation.sections import Section, checked, different, integer, number
 
 _Integers = list[Annotated[int, Field(ge=2)]]
 

@@ -3,8 +3,8 @@
 import pytest
 from settings_cases import NAN, cases, check_examples, check_invalid, check_missing, with_value
 
-from ad.validation import validate
 from studies.augmentation.settings import Settings
+from validation.sections import validate
 
 PARAMS = {"seeds": 3, "folds": 3, "copies": 48, "rotation": 5.0, "illumination": 0.15, "crop": 0.1}
 VALID = {

@@ -3,8 +3,8 @@
 import pytest
 from settings_cases import NAN, cases, check_examples, check_invalid, check_missing, with_value
 
-from ad.validation import validate
 from studies.gap.settings import Settings
+from validation.sections import validate
 
 PARAMS = {
     "reported": "WRN101:0.35714:0.44,ResNet-50:0.3846:0.375",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ad.validation import settings, validate
 from studies.reconpatch.full.settings import Settings as FullSettings
 from studies.reconpatch.settings import Settings
 from tools.parameters import read_yaml
+from validation.sections import settings, validate
 
 FOLDER = Path(__file__).parents[3] / "studies" / "reconpatch"
 FILES = [(FOLDER / "params.yaml", Settings), (FOLDER / "full" / "params.yaml", FullSettings)]

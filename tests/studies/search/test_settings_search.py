@@ -3,8 +3,8 @@
 import pytest
 from settings_cases import cases, check_examples, check_invalid, check_missing, with_value
 
-from ad.validation import validate
 from studies.search.settings import Settings
+from validation.sections import validate
 
 PARAMS = {
     "trials": 40,

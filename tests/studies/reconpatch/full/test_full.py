@@ -7,7 +7,6 @@ import pytest
 
 from ad.params import Coreset, Score
 from ad.protocol import Protocol
-from ad.validation import validate
 from studies.reconpatch.full import findings, graph
 from studies.reconpatch.full.course import (
     REFERENCES,
@@ -24,6 +23,7 @@ from studies.reconpatch.maps import patch_moments
 from studies.reconpatch.methods import map_scores
 from studies.reconpatch.training import train
 from tools.parameters import read_yaml
+from validation.sections import validate
 
 PARAMS = read_yaml(Path(__file__).parents[4] / "studies" / "reconpatch" / "full" / "params.yaml")
 PROTOCOL = Protocol(Coreset(ratio=0.3), Score(num_neighbors=2), 0)

@@ -1,0 +1,81 @@
+"""Every page in a real browser: Chromium, driven by Playwright, with axe's accessibility rules.
+
+Runs where the extra ``browser`` and a Chromium are installed, and is skipped where they are not:
+``pip install -e .[browser]``, and Debian's package chromium (or ``playwright install chromium``).
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the extra 'browser' is missing")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("no Chromium is installed", allow_module_level=True)
+
+REPORTS = Path(__file__).resolve().parents[1] / "reports"
+PAGES = sorted(path.relative_to(REPORTS).as_posix() for path in REPORTS.rglob("*.html"))
+# What sticks out to the right, unless something around it scrolls.
+STICKS_OUT = """() => [...document.querySelectorAll('main *, nav *')].filter(e => {
+    if (e.getBoundingClientRect().right <= window.innerWidth + 1) return false;
+    for (let p = e.parentElement; p; p = p.parentElement)
+        if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(p).overflowX)) return false;
+    return !e.closest('math') && e.getClientRects().length > 0;
+}).map(e => e.tagName + ' ' + e.className + ' ' + e.textContent.slice(0, 60))"""
+HIDDEN_CODE = """() => [...document.querySelectorAll('details.code .highlight')]
+    .filter(e => !e.checkVisibility({contentVisibilityAuto: true})).length"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    arguments = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"]
+    arguments += ["--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield launched
+        launched.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole_at_every_width(browser, name: str, scheme: str):
+    page = browser.new_page(color_scheme=scheme)
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto((REPORTS / name).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls"
+        assert page.evaluate(STICKS_OUT) == []
+    outside = [url for url in asked if not url.startswith(("file:", "data:"))]
+    assert (said, outside) == ([], [])
+    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+    for formula in page.locator("math").all():
+        box = formula.bounding_box()
+        assert box["width"] > 2 and box["height"] > 2
+    found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]})
+    assert found.violations_count == 0, found.generate_report()
+    page.close()
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "index.html"])
+def test_code_is_folded_and_every_figure_leads_to_its_own(browser, name: str):
+    page = browser.new_page()
+    page.goto((REPORTS / name).as_uri())
+    folded = page.locator("details.code").count()
+    assert folded > 0 and page.evaluate(HIDDEN_CODE) == folded
+    page.locator("details.code > summary").first.click()
+    assert page.evaluate(HIDDEN_CODE) == folded - 1
+    page.check("#unfold")
+    assert page.evaluate(HIDDEN_CODE) == 0
+    page.uncheck("#unfold")
+    for link in page.locator("figcaption a").all():
+        link.click()
+        assert page.locator(link.get_attribute("href")).is_visible()
+    for link in page.locator(".contents a, .lead a").all():
+        assert page.locator(f"[id='{link.get_attribute('href')[1:]}']").count() == 1
+    page.close()

@@ -1,0 +1,174 @@
+"""The front page: the result in a sentence, the maps, and what each study found.
+
+Usage: python -m tools.front_page
+"""
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+
+from ad.files import read_json, write_text
+from tools.notebook_page import story
+from tools.page import REPORTS, STAGES, page, study_names, words
+from tools.stage import stage_command
+
+# The team's questions in their order, each with the pages that answer it, the first one shown.
+QUESTIONS = {
+    "Why did the same code score 1 and 0.44?": ("23", "21", "22"),
+    "Does ReConPatch help, and how few dimensions will do?": ("11_reconpatch", "11", "10"),
+    "Which backbone, at which cost?": ("13",),
+    "Which threshold, without a single anomaly?": ("12_thresholds", "12"),
+    "Does it help to augment the normal images?": ("14",),
+    "Can settings be searched for without labels?": ("15",),
+    "What does it cost, beside the alternatives?": ("30",),
+}
+# Figures of the run in words; what has no words here stays in metrics/evaluate.json.
+FIGURES = {
+    "n_train": "normal images to learn from",
+    "n_test": "test images",
+    "n_flagged": "flagged",
+    "true_positive": "anomalous and flagged",
+    "false_negative": "anomalous and missed",
+    "false_positive": "normal and flagged (false alarms)",
+    "true_negative": "normal and passed",
+    "f1": "F1",
+    "image_auroc": "image AUROC (1 is perfect, 0.5 is chance)",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO, how well the maps find the defects",
+    "threshold": "threshold (mean squared distance of features)",
+    "oracle_f1": "F1 with the best threshold in hindsight, which no one has beforehand",
+}
+
+
+def sentence(summary: Mapping, headline: Mapping) -> str:
+    """Say the result and how sure it is.
+
+    Parameters
+    ----------
+    summary : mapping
+        ``metrics/evaluate.json``.
+    headline : mapping
+        The thresholds' study's, of this very run; empty where it has not seen it.
+    """
+    flagged = f"{summary['n_flagged']} of {summary['n_test']} test images are flagged"
+    if "f1" not in summary:
+        return (
+            f"{flagged}; the test labels are unknown, so nothing here says how many of them are "
+            f"right."
+        )
+    text = f"F1 = {summary['f1']:.3f} at a threshold chosen from normal images alone"
+    low, high = summary["f1_low"], summary["f1_high"]
+    if headline.get("f1") == summary["f1"]:
+        return (
+            f"{text}. With other images, coresets and seeds it may as well be "
+            f"{headline['low']:.2f} to {headline['high']:.2f} (95 % interval over "
+            f"{headline['holds']}); over test images alone {low:.2f} to {high:.2f}. {flagged}."
+        )
+    return f"{text} (95 % interval over test images alone {low:.3f} to {high:.3f}); {flagged}."
+
+
+def locked_note(path: Path = Path("metrics/locked.json")) -> str:
+    """Say what the same protocol gives on the set that nothing was chosen on."""
+    locked = read_json(path) if path.is_file() else {}
+    if "f1" not in locked:
+        return ""
+    auroc = f", image AUROC {locked['image_auroc']:.3f}" if "image_auroc" in locked else ""
+    return (
+        f"<p><small>On the locked set, drawings that nothing was chosen on, the pipeline's F1 is "
+        f"{locked['f1']:.3f} ({locked['f1_low']:.3f} to {locked['f1_high']:.3f}, the threshold "
+        f"held fixed){auroc}.</small></p>\n"
+    )
+
+
+def _result(summary: Mapping, inputs: Mapping, headline: Mapping) -> str:
+    data, weights = inputs["data"], inputs["weights"]
+    notes = []
+    if weights["source"] == "random":
+        notes.append("RANDOM WEIGHTS: the backbone was never trained; the figures mean nothing.")
+    if data["synthetic"]:
+        notes.append("Synthetic images, drawn by this repository; not real devices.")
+    digest = f", SHA-256 <code>{html.escape(weights['sha256'])}</code>" if weights["sha256"] else ""
+    licence = ", licence Apache-2.0" if weights["source"].startswith("efficientnet-lite") else ""
+    rows = "".join(
+        f"<tr><th>{html.escape(text)}</th><td>{_figure(summary[key])}</td></tr>"
+        for key, text in FIGURES.items()
+        if key in summary
+    )
+    return (
+        "<h1>Anomaly detection: the result</h1>\n"
+        + "".join(
+            f"<blockquote><strong>{html.escape(note)}</strong></blockquote>" for note in notes
+        )
+        + f"<p><strong>{html.escape(sentence(summary, headline))}</strong></p>\n{locked_note()}"
+        f"<p>Backbone <code>{html.escape(weights['backbone'])}</code>, weights "
+        f"<code>{html.escape(weights['source'])}</code>{digest}{licence}; "
+        f"{data['n_train']} training and {summary['n_test']} test images, {data['layout']} "
+        f"layout.</p>\n"
+        '<figure><img src="wall.png" alt="Test images and their anomaly maps, with the colour '
+        'scale"><figcaption>Test images, and where the detector looks. '
+        '<a href="04_evaluate.html">How they came about</a></figcaption></figure>\n'
+        '<figure><img src="histogram.png" alt="Histogram of the image scores with the threshold, '
+        "and the ROC curve where labels are known\"><figcaption>Every test image's score beside "
+        "the threshold.</figcaption></figure>\n"
+        f'<div class="table" tabindex="0"><table>{rows}</table></div>\n'
+        '<p>Every image\'s decision: <a href="submission.csv">submission.csv</a>. '
+        "All figures: <code>metrics/evaluate.json</code>.</p>\n"
+    )
+
+
+def _figure(value: object) -> str:
+    if not isinstance(value, float):
+        return html.escape(str(value))
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+
+
+def _story(question: str, pages: list[str]) -> str:
+    """One question, one sentence of finding, one figure, from the first of its pages."""
+    told = story(REPORTS / "studies" / f"{pages[0]}.ipynb")
+    links = ", ".join(f'<a href="studies/{name}.html">{words(name)}</a>' for name in pages)
+    return (
+        f'<section class="story"><h3>{html.escape(question)}</h3>\n<p>{told["finding"]}</p>\n'
+        f"<figure>{told['figure']}<figcaption>{links}</figcaption></figure></section>\n"
+    )
+
+
+def stories(names: list[str]) -> str:
+    """Tell every study that ran, in the order of the questions."""
+    left, told = list(names), []
+    for question, prefixes in QUESTIONS.items():
+        pages = [n for prefix in prefixes for n in names if n.startswith(prefix)]
+        pages = [name for name in dict.fromkeys(pages) if name in left]
+        left = [name for name in left if name not in pages]
+        if pages:
+            told.append(_story(question, pages))
+    told += [_story(words(name), [name]) for name in left]
+    return "".join(told)
+
+
+def index_body(summary: Mapping, inputs: Mapping, headline: Mapping, names: list[str]) -> str:
+    """Lead with the result, then the steps, then what the studies found."""
+    steps = "".join(f'<li><a href="{name}.html">{words(name)}</a></li>' for name in STAGES)
+    found = (
+        f"<p>Each study is of its own last run, and says on which images.</p>\n{stories(names)}"
+        if names
+        else "<p>No study has run yet: <code>make studies</code>.</p>"
+    )
+    return (
+        f"{_result(summary, inputs, headline)}"
+        f'<h2>How it came about</h2>\n<ul>{steps}</ul>\n<h2 id="studies">What was asked, and what '
+        f"was found</h2>\n{found}"
+    )
+
+
+def main() -> None:
+    """Write the front page from the run and the studies that ran."""
+    thresholds = Path("metrics/thresholds.json")
+    headline = read_json(thresholds).get("headline", {}) if thresholds.is_file() else {}
+    summary, inputs = read_json(Path("metrics/evaluate.json")), read_json("artifacts/inputs.json")
+    body = index_body(summary, inputs, headline, study_names())
+    write_text(REPORTS / "index.html", page("Anomaly detection: the result", body))
+
+
+if __name__ == "__main__":
+    with stage_command():
+        main()
