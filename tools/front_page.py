@@ -127,7 +127,7 @@ def _story(question: str, pages: list[str]) -> str:
     told = story(REPORTS / "studies" / f"{pages[0]}.ipynb")
     links = ", ".join(f'<a href="studies/{name}.html">{words(name)}</a>' for name in pages)
     return (
-        f'<section class="story"><h3>{html.escape(question)}</h3>\n<p>{told["finding"]}</p>\n'
+        f'<section class="story"><h3>{html.escape(question)}</h3>\n{told["finding"]}\n'
         f"<figure>{told['figure']}<figcaption>{links}</figcaption></figure></section>\n"
     )
 

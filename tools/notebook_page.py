@@ -29,6 +29,7 @@ MATHML = re.compile(
     r"=\"[^\"<>:]*(://www\.w3\.org[^\"<>]*)?\")*\s*/?>|[^<>]+"
 )
 CODE = "Code"
+LEAD_LETTERS = 700  # of a finding that leads its page
 KINDS = {
     "celltag_parameters": "Parameters",
     "celltag_injected-parameters": "Parameters of this run",
@@ -75,6 +76,8 @@ def notebook_body(path: Path) -> str:
     _number_sections(soup)
     _fold_code(soup)
     _caption_figures(soup)
+    for block in soup.find_all("pre"):  # what may scroll can be reached by keyboard
+        block["tabindex"] = "0"
     for table in soup.find_all("table"):
         table.wrap(soup.new_tag("div", attrs={"class": "table", "tabindex": "0"}))
     _lead_in(soup)
@@ -124,15 +127,21 @@ def _caption_figures(soup: BeautifulSoup) -> None:
         figure.append(caption)
 
 
-def _finding(soup: BeautifulSoup) -> tuple[Tag, Tag] | None:
-    """Return the heading of the findings and their first paragraph."""
+def _finding(soup: BeautifulSoup) -> tuple[Tag, list[Tag]] | None:
+    """Return the heading of the findings, and their first paragraphs, up to some length."""
     for heading in soup.find_all("h2"):
         cell = heading.find_parent("div", class_="text_cell")
         output = cell.find_next_sibling("div", class_="code_cell") if cell else None
-        if heading.get_text() in FINDINGS and output is not None:
-            paragraph = output.select_one(".output p")
-            if paragraph is not None:
-                return heading, paragraph
+        if heading.get_text() not in FINDINGS or output is None:
+            continue
+        first, length = [], 0
+        for paragraph in output.select(".output p"):
+            length += len(paragraph.get_text())
+            if first and length > LEAD_LETTERS:
+                break
+            first.append(paragraph)
+        if first:
+            return heading, first
     return None
 
 
@@ -143,10 +152,10 @@ def _lead_in(soup: BeautifulSoup) -> None:
         return
     parts = []
     if found := _finding(soup):
-        heading, paragraph = found
+        heading, first = found
         parts.append(
-            f'<div class="lead">{paragraph}<p><a href="#{heading["id"]}">The whole finding</a></p>'
-            f"</div>"
+            f'<div class="lead">{"".join(map(str, first))}<p>'
+            f'<a href="#{heading["id"]}">The whole finding</a></p></div>'
         )
     sections = "".join(
         f'<li><a href="#{heading["id"]}">{html.escape(heading.get_text())}</a></li>'
@@ -184,6 +193,6 @@ def story(path: Path) -> dict[str, str]:
     return {
         "title": soup.find("h1").get_text() if soup.find("h1") else path.stem,
         "question": question.get_text().removeprefix("Question.").strip() if question else "",
-        "finding": found[1].decode_contents() if found else "",
+        "finding": "".join(map(str, found[1])) if found else "",
         "figure": str(image) if image else "",
     }

@@ -27,15 +27,17 @@ def rules_in_words(table: Sequence[Mapping], nested: Sequence[NestedScores]) -> 
         f"promise {1 / (n_inner + 1):.1%}."
     )
     promising = [row for row in table if row["promised"] is not None]
+    named = []
     for words, broken in (
         ("More false alarms than promised", [r for r in promising if r["promised"] < r["low"]]),
         ("Fewer", [r for r in promising if r["promised"] > r["high"]]),
     ):
-        named = ", ".join(f"`{row['rule']}` with {row['aggregate']}" for row in broken)
-        text += f" {words}, by the 95 % interval: {named or 'none'}."
+        text += f" {words}, by the 95 % interval: {len(broken)} of {len(promising)} rules."
+        rules = ", ".join(f"`{row['rule']}` with {row['aggregate']}" for row in broken)
+        named.append(f"{words}: {rules or 'none'}.")
     return (
-        text + f" With {n} normals a rate of 1 % is {n / 100:.0f} images: rates below that cannot "
-        f"be told apart here, whatever the rule."
+        f"{text} With {n} normals a rate of 1 % is {n / 100:.0f} images: rates below that cannot "
+        f"be told apart here, whatever the rule.\n\n{' '.join(named)}"
     )
 
 
