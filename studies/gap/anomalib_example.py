@@ -27,7 +27,7 @@ from pretrained.sources import empty_model, package_weights, read_state_dict
 from studies.gap import write_record as record
 
 BACKBONE, LAYERS = "tf_efficientnet_lite0", ("blocks.2", "blocks.4")
-SIZE, RATIO, BATCH, HELD_OUT = 224, 0.01, 8, 30
+SIZE, RATIO, BATCH = 224, 0.01, 8
 SUFFIXES = (".png", ".jpg")
 ORDERS = {
     "sorted": lambda path: path.as_posix(),
@@ -36,9 +36,9 @@ ORDERS = {
 }
 
 
-def files(folder: Path, order: str) -> list[Path]:
-    """List the images below a folder, in an order."""
-    found = (path for path in folder.rglob("*") if path.suffix in SUFFIXES)  # any order: see below
+def files(folder: Path, order: str, part: slice) -> list[Path]:
+    """List a part of the images below a folder, in an order; the part does not depend on it."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)[part]
     return sorted(found, key=ORDERS[order])
 
 
@@ -76,10 +76,10 @@ def main() -> None:
     parser.add_argument("--order", choices=ORDERS, required=True)
     given = parser.parse_args()
     torch.manual_seed(0)
-    train = files(given.data / "train", given.order)
-    # Every other image: an example need not take all.
-    test = files(given.data / "test", given.order)[::2]
-    normals, held_out = train[HELD_OUT:][:60], train[:HELD_OUT]
+    # An example need not take all images.
+    held_out = files(given.data / "train", given.order, slice(0, 30))
+    normals = files(given.data / "train", given.order, slice(30, 90))
+    test = files(given.data / "test", given.order, slice(0, None, 2))
     read = {path: decoded(path) for path in (*normals, *held_out, *test)}
     inputs = {path: values for path, (_, values) in read.items()}
     model = network()

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from planted import (
@@ -151,3 +152,17 @@ def test_command_line(run_folder, tmp_path, capsys):
     write_record(two, {"submission": content["submission"]})
     assert main(["compare", str(one), str(two), "--figure", str(figure)]) == 1
     assert read_record(two).scores is None
+
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "studies/gap/example"
+
+
+def test_the_order_is_named_first_in_two_runs_of_another_implementation():
+    """Records that studies/gap/anomalib_example.py wrote of anomalib's PatchCore."""
+    a, b = (read_record(EXAMPLE / f"{order}.json") for order in ("sorted", "hashed"))
+    assert a.data == b.data and a.ids != b.ids and sorted(a.ids) == sorted(b.ids)
+    result = compare_records(a, b)
+    assert result.first.stage == "listing order"
+    assert "107 of 110 rows moved" in page(result, a, b)
+    same = compare_records(a, a)
+    assert same.first is None
