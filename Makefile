@@ -14,7 +14,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 STUDIES := $(notdir $(patsubst %/dvc.yaml,%,$(wildcard studies/*/dvc.yaml)))
 
-.PHONY: repro studies $(STUDIES) reconpatch-full bench test lint lab data verify inputs lock
+.PHONY: repro studies $(STUDIES) reconpatch-full locked bench test lint lab data verify inputs lock
 .DEFAULT_GOAL := repro
 
 repro: inputs
@@ -33,6 +33,10 @@ $(STUDIES): inputs
 reconpatch-full: inputs
 	@echo "ReConPatch as published: about an hour and a half on two cores."
 	@$(PY) -m tools.repro studies/reconpatch/full/dvc.yaml
+
+locked: inputs
+	@echo "The studies on the locked drawings: about half an hour on two cores."
+	@$(PY) -m tools.locked
 
 bench: repro
 	$(PY) -m benchmarks.run

@@ -9,10 +9,10 @@ Everything is self-contained: the pages need no network and no scripts.
 import sys
 from pathlib import Path
 
-from ad.files import atomic_path, write_text
+from ad.files import atomic_path, read_json, write_text
 from tools.front_page import locked_note
 from tools.notebook_page import notebook_body
-from tools.page import REPORTS, STAGES, page, words
+from tools.page import LOCKED, REPORTS, STAGES, page, words
 from tools.stage import stage_command
 
 RENDERED, ARTIFACTS = Path("artifacts/rendered"), Path("artifacts")
@@ -24,9 +24,22 @@ def copy(source: Path, target: Path) -> None:
         partial.write_bytes(source.read_bytes())
 
 
+def locked_finding(name: str) -> str:
+    """Say what the same study found on the locked set; empty where it has not run there."""
+    found = read_json(LOCKED).get(name) if LOCKED.is_file() else None
+    if not found:
+        return ""
+    return (
+        f'<div class="lead"><p><strong>On the locked set, on which nothing was chosen:</strong></p>'
+        f'{found}<p><a href="../locked/{name}.html">The whole page</a></p></div>'
+    )
+
+
 def study_page(notebook: Path) -> None:
     """Write the page of an executed notebook beside it; it stands one folder below the index."""
-    made = page(words(notebook.stem), notebook_body(notebook), current=notebook.stem, up="../")
+    name = notebook.stem
+    body = notebook_body(notebook, beside=locked_finding(name))
+    made = page(words(name), body, current=name, up="../")
     write_text(notebook.with_suffix(".html"), made)
 
 

@@ -63,8 +63,11 @@ class Formulas:
         return re.sub("\ue000(\\d+)\ue001", lambda match: self.found[int(match[1])], body)
 
 
-def notebook_body(path: Path) -> str:
-    """Render a notebook as HTML; nothing in it, or in the data, is active there."""
+def notebook_body(path: Path, *, beside: str = "") -> str:
+    """Render a notebook as HTML; nothing in it, or in the data, is active there.
+
+    ``beside`` is HTML that stands below the finding.
+    """
     notebook, formulas = nbformat.read(path, as_version=4), Formulas()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -80,7 +83,7 @@ def notebook_body(path: Path) -> str:
         block["tabindex"] = "0"
     for table in soup.find_all("table"):
         table.wrap(soup.new_tag("div", attrs={"class": "table", "tabindex": "0"}))
-    _lead_in(soup)
+    _lead_in(soup, beside)
     return formulas.put_back(f"{soup}{_words(soup)}")
 
 
@@ -145,7 +148,7 @@ def _finding(soup: BeautifulSoup) -> tuple[Tag, list[Tag]] | None:
     return None
 
 
-def _lead_in(soup: BeautifulSoup) -> None:
+def _lead_in(soup: BeautifulSoup, beside: str) -> None:
     """Put the finding, the contents and the switch for code below the question."""
     title = soup.find("h1")
     if title is None:
@@ -157,6 +160,7 @@ def _lead_in(soup: BeautifulSoup) -> None:
             f'<div class="lead">{"".join(map(str, first))}<p>'
             f'<a href="#{heading["id"]}">The whole finding</a></p></div>'
         )
+    parts.append(beside)
     sections = "".join(
         f'<li><a href="#{heading["id"]}">{html.escape(heading.get_text())}</a></li>'
         for heading in soup.find_all("h2")

@@ -4,6 +4,7 @@ import html
 from pathlib import Path
 
 REPORTS = Path("reports")
+LOCKED = REPORTS / "locked" / "findings.json"  # of the studies on the locked set; see tools.locked
 STAGES = (
     "01_extract_features",
     "02_build_coreset",
