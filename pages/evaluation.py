@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_curve
 
 from ad import metrics
 from ad.dataset import ImageRecord
@@ -13,21 +13,22 @@ from ad.images import InputRule, read_mask
 from ad.neighbors import exact_neighbors
 from pages.report import figure, markdown_table
 
+# A run's figures in words, in the order in which people are shown them.
 MEANINGS = {
-    "image_auroc": "image AUROC",
-    "average_precision": "average precision",
-    "f1": "F1 at the protocol's threshold",
-    "f1_low": "its 95 % bootstrap interval, from",
-    "f1_high": "its 95 % bootstrap interval, to",
-    "oracle_f1": "best possible F1 (oracle: looks at the test labels)",
-    "true_positive": "anomalous, flagged",
-    "false_positive": "normal, flagged",
-    "false_negative": "anomalous, missed",
-    "true_negative": "normal, passed",
-    "pixel_auroc": "pixel AUROC",
-    "aupro": "AUPRO (up to 30 % false positives)",
-    "threshold": "threshold",
     "n_flagged": "images flagged",
+    "true_positive": "anomalous and flagged",
+    "false_negative": "anomalous and missed",
+    "false_positive": "normal and flagged: false alarms",
+    "true_negative": "normal and passed",
+    "f1": "F1 at the protocol's threshold",
+    "f1_low": "its 95 % interval over test images, from",
+    "f1_high": "its 95 % interval over test images, to",
+    "oracle_f1": "F1 at the best threshold in hindsight, which no one has beforehand",
+    "image_auroc": "image AUROC: 1 is perfect, 0.5 is chance",
+    "average_precision": "average precision",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO: how well maps find defects, up to 30 % false positives",
+    "threshold": "threshold",
 }
 
 
@@ -192,14 +193,22 @@ def write_scores(
     write_csv(folder / "test_scores.csv", ["id", "score", "flagged", *optional], rows)
 
 
-def write_ranking(path: Path, records: Sequence[ImageRecord], scores: np.ndarray) -> None:
-    """Write the test images by rising score, for a plot of DVC's."""
-    kinds = {0: "normal", 1: "anomalous", None: "unknown"}
+KINDS = {0: "normal", 1: "anomalous", None: "unknown"}
+
+
+def write_plots(
+    folder: Path, records: Sequence[ImageRecord], scores: np.ndarray, flags: np.ndarray
+) -> None:
+    """Write what DVC's plots are drawn from: test images by rising score, and the ROC curve."""
     rows = [
-        (rank, records[n].id, float(scores[n]), kinds[records[n].label])
+        (rank, records[n].id, float(scores[n]), KINDS[records[n].label], KINDS[int(flags[n])])
         for rank, n in enumerate(np.argsort(scores, kind="stable"))
     ]
-    write_csv(path, ["rank", "id", "score", "kind"], rows)
+    write_csv(folder / "scores.csv", ["rank", "id", "score", "kind", "decision"], rows)
+    labels = known_labels(records)
+    curve = [] if labels is None or len(set(labels)) < 2 else zip(*roc_curve(labels, scores)[:2])  # noqa: B905
+    points = [(float(false), float(true)) for false, true in curve]
+    write_csv(folder / "roc.csv", ["false_positive_rate", "true_positive_rate"], points)
 
 
 def findings(summary: Mapping[str, object], *, synthetic: bool) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ad.files import read_json, write_text
+from pages.evaluation import MEANINGS
+from pages.report import figure
 from tools.notebook_page import story
 from tools.page import REPORTS, STAGES, page, study_names, words
 from tools.stage import stage_command
@@ -21,22 +23,6 @@ QUESTIONS = {
     "Does it help to augment the normal images?": ("14",),
     "Can settings be searched for without labels?": ("15",),
     "What does it cost, beside the alternatives?": ("30",),
-}
-# Figures of the run in words; what has no words here stays in metrics/evaluate.json.
-FIGURES = {
-    "n_train": "normal images to learn from",
-    "n_test": "test images",
-    "n_flagged": "flagged",
-    "true_positive": "anomalous and flagged",
-    "false_negative": "anomalous and missed",
-    "false_positive": "normal and flagged (false alarms)",
-    "true_negative": "normal and passed",
-    "f1": "F1",
-    "image_auroc": "image AUROC (1 is perfect, 0.5 is chance)",
-    "pixel_auroc": "pixel AUROC",
-    "aupro": "AUPRO, how well the maps find the defects",
-    "threshold": "threshold (mean squared distance of features)",
-    "oracle_f1": "F1 with the best threshold in hindsight, which no one has beforehand",
 }
 
 
@@ -90,8 +76,8 @@ def _result(summary: Mapping, inputs: Mapping, headline: Mapping) -> str:
     digest = f", SHA-256 <code>{html.escape(weights['sha256'])}</code>" if weights["sha256"] else ""
     licence = ", licence Apache-2.0" if weights["source"].startswith("efficientnet-lite") else ""
     rows = "".join(
-        f"<tr><th>{html.escape(text)}</th><td>{_figure(summary[key])}</td></tr>"
-        for key, text in FIGURES.items()
+        f"<tr><th>{html.escape(text)}</th><td>{_cell(summary[key])}</td></tr>"
+        for key, text in MEANINGS.items()
         if key in summary
     )
     return (
@@ -116,10 +102,8 @@ def _result(summary: Mapping, inputs: Mapping, headline: Mapping) -> str:
     )
 
 
-def _figure(value: object) -> str:
-    if not isinstance(value, float):
-        return html.escape(str(value))
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+def _cell(value: object) -> str:
+    return figure(value) if isinstance(value, float) else html.escape(str(value))
 
 
 def _story(question: str, pages: list[str]) -> str:
