@@ -181,12 +181,13 @@ def test_pictures_in_memory_are_those_of_the_files(extractor, image_paths, tmp_p
 
 def test_too_small_a_budget_says_what_would_do(backbone):
     torch.set_num_threads(2)
+    rule = InputRule(64, None)
     with pytest.raises(
         MemoryError, match=r"runtime\.memory_gb=0\.1 is too small: 2 thread"
     ) as caught:
-        plan_extraction(backbone, SETTINGS, 64, Runtime(memory_gb=0.1), batch_size=8)
+        plan_extraction(backbone, SETTINGS, rule, Runtime(memory_gb=0.1), batch_size=8)
     needed = float(str(caught.value).partition("need ")[2].partition(";")[0])
-    plan = plan_extraction(backbone, SETTINGS, 64, Runtime(memory_gb=needed + 0.01), batch_size=8)
+    plan = plan_extraction(backbone, SETTINGS, rule, Runtime(memory_gb=needed + 0.01), batch_size=8)
     assert plan.chunk >= 1
 
 

@@ -235,7 +235,7 @@ def test_an_image_size_that_cannot_fit_is_refused_at_once():
     torch.set_num_threads(2)
     tiny, started = network(), time.monotonic()
     with pytest.raises(MemoryError, match=r"memory_gb=3\.0 is too small: 2 .* size 4096"):
-        plan_extraction(tiny, Patch(size=3), 4096, Runtime(), batch_size=4)
+        plan_extraction(tiny, Patch(size=3), InputRule(4096, None), Runtime(), batch_size=4)
     assert time.monotonic() - started < 10
 
 
@@ -269,3 +269,24 @@ def test_warnings_of_the_decoder_stay_silent(tmp_path: Path):
             check=True,
         )
         assert ran.stderr == ""
+
+
+def test_ids_that_differ_in_case_only_stay_apart(tmp_path: Path):
+    labels = write_competition(tmp_path, n_train=2, n_test=4, size=32)
+    names = list(labels)
+    ids = ["part", "PART", "Part", *names[3:]]
+    save_csv(
+        tmp_path / "test.csv",
+        ["id", "img_path"],
+        [(i, f"test/{n}.png") for i, n in zip(ids, names, strict=True)],
+    )
+    save_csv(tmp_path / "sample_submission.csv", ["id", "label"], [(i, 0) for i in ids])
+    save_csv(tmp_path / "test_labels.csv", ["id", "label"], list(zip(ids, [0, 1, 0, 1])))  # noqa: B905
+    found = [record.id for record in scan(tmp_path) if record.split == "test"]
+    assert sorted(found) == sorted(ids)
+
+
+def test_a_black_test_image_is_an_image(small_mvtec: Path):
+    path = small_mvtec / "test" / "good" / "black.png"
+    save_png(path, np.zeros((32, 32, 3), np.uint8))
+    assert any(record.id == "test/good/black" for record in scan(small_mvtec))
