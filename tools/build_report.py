@@ -12,7 +12,7 @@ from pathlib import Path
 from ad.files import atomic_path, read_json, write_text
 from tools.front_page import locked_note
 from tools.notebook_page import notebook_body
-from tools.page import LOCKED, REPORTS, STAGES, page, words
+from tools.page import LOCKED, REPORTS, STAGES, command_of, page, words
 from tools.stage import stage_command
 
 RENDERED, ARTIFACTS = Path("artifacts/rendered"), Path("artifacts")
@@ -38,7 +38,7 @@ def locked_finding(name: str) -> str:
 def study_page(notebook: Path) -> None:
     """Write the page of an executed notebook beside it; it stands one folder below the index."""
     name = notebook.stem
-    body = notebook_body(notebook, beside=locked_finding(name))
+    body = notebook_body(notebook, beside=locked_finding(name), command=command_of(name))
     made = page(words(name), body, current=name, up="../")
     write_text(notebook.with_suffix(".html"), made)
 
@@ -51,7 +51,8 @@ def main(notebooks: list[str]) -> None:
         return
     for stage in STAGES:
         copy(RENDERED / f"{stage}.ipynb", REPORTS / f"{stage}.ipynb")
-        body = notebook_body(RENDERED / f"{stage}.ipynb") + locked_note()
+        rendered = RENDERED / f"{stage}.ipynb"
+        body = notebook_body(rendered, command=command_of(stage)) + locked_note()
         write_text(REPORTS / f"{stage}.html", page(words(stage), body, current=stage))
     for name in ("histogram.png", "wall.png"):
         copy(ARTIFACTS / "figures" / name, REPORTS / name)

@@ -7,10 +7,12 @@ import html
 from collections.abc import Mapping
 from pathlib import Path
 
+from bs4 import BeautifulSoup
+
 from ad.files import read_json, write_text
 from pages.evaluation import MEANINGS
 from pages.report import figure
-from tools.notebook_page import story
+from tools.notebook_page import story, words_of
 from tools.page import REPORTS, STAGES, page, study_names, words
 from tools.stage import stage_command
 
@@ -137,11 +139,13 @@ def index_body(summary: Mapping, inputs: Mapping, headline: Mapping, names: list
         if names
         else "<p>No study has run yet: <code>make studies</code>.</p>"
     )
-    return (
+    body = (
         f"{_result(summary, inputs, headline)}"
-        f'<h2>How it came about</h2>\n<ul>{steps}</ul>\n<h2 id="studies">What was asked, and what '
-        f"was found</h2>\n{found}"
+        f"<h2>How it came about</h2>\n<p>To repeat it: <code>make repro</code> in a clone of the "
+        f"repository; the settings are in <code>params.yaml</code>.</p>\n<ul>{steps}</ul>\n"
+        f'<h2 id="studies">What was asked, and what was found</h2>\n{found}'
     )
+    return f"{body}{words_of(BeautifulSoup(body, 'html.parser'))}"
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def show(names: list[str]) -> None:
             f'nothing was chosen. <a href="../studies/{name}.html">The study itself</a>'
             "</blockquote>"
         )
-        body = note + notebook_body(notebook)
+        body = note + notebook_body(notebook, command="make locked")
         write_text(LOCKED.parent / f"{name}.html", page(title, body, current=title, up="../"))
         findings[name] = story(notebook)["finding"]
     write_json(LOCKED, findings)

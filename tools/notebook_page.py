@@ -63,10 +63,10 @@ class Formulas:
         return re.sub("\ue000(\\d+)\ue001", lambda match: self.found[int(match[1])], body)
 
 
-def notebook_body(path: Path, *, beside: str = "") -> str:
+def notebook_body(path: Path, *, beside: str = "", command: str = "") -> str:
     """Render a notebook as HTML; nothing in it, or in the data, is active there.
 
-    ``beside`` is HTML that stands below the finding.
+    ``beside`` is HTML that stands below the finding, ``command`` what runs it again.
     """
     notebook, formulas = nbformat.read(path, as_version=4), Formulas()
     for cell in notebook.cells:
@@ -83,8 +83,8 @@ def notebook_body(path: Path, *, beside: str = "") -> str:
         block["tabindex"] = "0"
     for table in soup.find_all("table"):
         table.wrap(soup.new_tag("div", attrs={"class": "table", "tabindex": "0"}))
-    _lead_in(soup, beside)
-    return formulas.put_back(f"{soup}{_words(soup)}")
+    _lead_in(soup, beside, command)
+    return formulas.put_back(f"{soup}{words_of(soup)}")
 
 
 def _number_sections(soup: BeautifulSoup) -> None:
@@ -148,8 +148,8 @@ def _finding(soup: BeautifulSoup) -> tuple[Tag, list[Tag]] | None:
     return None
 
 
-def _lead_in(soup: BeautifulSoup, beside: str) -> None:
-    """Put the finding, the contents and the switch for code below the question."""
+def _lead_in(soup: BeautifulSoup, beside: str, command: str) -> None:
+    """Put finding, contents, the command and the switch for code below the question."""
     title = soup.find("h1")
     if title is None:
         return
@@ -167,12 +167,17 @@ def _lead_in(soup: BeautifulSoup, beside: str) -> None:
     )
     if sections:
         parts.append(f'<nav class="contents" aria-label="Contents"><ol>{sections}</ol></nav>')
+    if command:
+        parts.append(
+            f"<p>To repeat it: <code>{html.escape(command)}</code> in a clone of the repository; "
+            f"what to change stands under <em>Parameters of this run</em>.</p>"
+        )
     parts.append('<label class="switch"><input id="unfold" type="checkbox"> Show all code</label>')
     first = title.find_next_sibling("p") or title
     first.insert_after(BeautifulSoup("\n".join(parts), "html.parser"))
 
 
-def _words(soup: BeautifulSoup) -> str:
+def words_of(soup: BeautifulSoup) -> str:
     """Explain the words of the page, from what is not code."""
     text = " ".join(
         piece for piece in soup.find_all(string=True) if piece.find_parent(["pre", "code"]) is None

@@ -30,6 +30,17 @@ def study_names() -> list[str]:
     return sorted(path.stem for path in (REPORTS / "studies").glob("[0-9]*.ipynb"))
 
 
+def command_of(stem: str) -> str:
+    """Return the command that makes a page again, as far as its source is in this repository."""
+    if stem in STAGES:
+        return "make repro"
+    found = sorted(Path("studies").rglob(f"{stem}.ipynb"))
+    if not found:
+        return "make bench" if stem.startswith("30_") else ""
+    study, *inside = found[0].relative_to("studies").parent.parts
+    return f"make {'-'.join([study, *inside])}"
+
+
 def neighbours(stem: str, pages: list[str]) -> tuple[str | None, str | None]:
     """Return the pages before and after one, in the order of their numbers."""
     at = pages.index(stem)

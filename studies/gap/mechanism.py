@@ -86,7 +86,8 @@ def answer(forensics: Mapping, factors: Mapping, found: Mapping) -> str:
     """
     weighed = forensics["with_evidence"] or forensics["printed"]
     others = forensics["with_evidence"] is not None and forensics["reading"]["other_private"]
-    parts = [f"**Certain.** {certain(weighed, others, factors, found)}"]
+    parts = [in_short(found)] if "f1_by_id" in found else []
+    parts.append(f"**Certain.** {certain(weighed, others, factors, found)}")
     if weighed is None:
         parts.append("**The printed values** come from no cause looked at; see notebook 21.")
     else:
@@ -107,6 +108,19 @@ def answer(forensics: Mapping, factors: Mapping, found: Mapping) -> str:
     return "\n\n".join(parts)
 
 
+def in_short(found: Mapping) -> str:
+    """Answer the notebook's question: what moved rows do to this run's F1."""
+    fell = found["f1_raw_order_mean"] < found["f1_by_id"]
+    return (
+        f"**In short.** {'Yes' if fell else 'Not here'}: with the same flags, rows written in a "
+        f"directory's own order take F1 from {found['f1_by_id']:.3f} to "
+        f"{found['f1_raw_order_mean']:.3f} on average ({found['f1_raw_order_low']:.2f} to "
+        f"{found['f1_raw_order_high']:.2f} in the middle 95 %), shuffled rows to "
+        f"{found['f1_random_order_mean']:.3f}; chance gives {found['f1_by_chance']:.3f}. Detector, "
+        f"scores, threshold and the number of flags stay the same."
+    )
+
+
 def certain(weighed: Mapping | None, others: str | bool, factors: Mapping, found: Mapping) -> str:
     """Say what enumeration and this pipeline's own runs exclude or show.
 
@@ -122,9 +136,8 @@ def certain(weighed: Mapping | None, others: str | bool, factors: Mapping, found
         moved = [f"{name} at least {count}" for name, count in fewest.items() if count]
         if moved:
             text += (
-                f"A run that was right on every image and whose rows were then only moved cannot "
-                f"print all the values, if F1 = 1 was over all images: flags must have changed as "
-                f"well ({listed(moved)}{words}). "
+                f"If F1 = 1 was over all images, moving the rows of that run alone cannot print "
+                f"all the values: flags must have changed as well ({listed(moved)}{words}). "
             )
     text += (
         f"Here, {factors['n_numerical']} changes of arithmetic, seeds and machine moved at most "
@@ -132,14 +145,7 @@ def certain(weighed: Mapping | None, others: str | bool, factors: Mapping, found
     )
     if "f1_by_id" not in found:
         return text + ". Without labels no F1 is known."
-    return text + (
-        f", and F1 by at most {factors['largest_numerical_f1_change']:.3f}. Rows written in a "
-        f"directory's own order take it from {found['f1_by_id']:.3f} to "
-        f"{found['f1_raw_order_mean']:.3f} on average ({found['f1_raw_order_low']:.2f} to "
-        f"{found['f1_raw_order_high']:.2f} in the middle 95 %), shuffled rows to "
-        f"{found['f1_random_order_mean']:.3f}; chance gives {found['f1_by_chance']:.3f}. Detector, "
-        f"scores, threshold and the number of flags stay the same."
-    )
+    return text + (f", and F1 by at most {factors['largest_numerical_f1_change']:.3f}.")
 
 
 def likely(weighed: Mapping) -> str:

@@ -22,23 +22,33 @@ def rules_in_words(table: Sequence[Mapping], nested: Sequence[NestedScores]) -> 
     n, n_inner = own["normals"], round(np.mean([sum(map(len, part.inner)) for part in nested]))
     text = (
         f"The protocol flags {own['alarms']} of {n} unseen normals: **"
-        f"{rate_in_words(own['alarms'], n)}**; one bank against the same threshold flags "
-        f"{rate_in_words(round(single * n), n)}. The largest of {n_inner} held-out scores would "
-        f"promise {1 / (n_inner + 1):.1%}."
+        f"{rate_in_words(own['alarms'], n)}**; scored by one fold's memory bank alone, "
+        f"{rate_in_words(round(single * n), n)} are above the same threshold. It promises no rate; "
+        f"for comparison, the largest of {n_inner} held-out scores promises "
+        f"{1 / (n_inner + 1):.1%}."
     )
     promising = [row for row in table if row["promised"] is not None]
-    named = []
-    for words, broken in (
-        ("More false alarms than promised", [r for r in promising if r["promised"] < r["low"]]),
-        ("Fewer", [r for r in promising if r["promised"] > r["high"]]),
-    ):
-        text += f" {words}, by the 95 % interval: {len(broken)} of {len(promising)} rules."
-        rules = ", ".join(f"`{row['rule']}` with {row['aggregate']}" for row in broken)
-        named.append(f"{words}: {rules or 'none'}.")
+    more = [row for row in promising if row["promised"] < row["low"]]
+    fewer = [row for row in promising if row["promised"] > row["high"]]
+    kept = [row for row in promising if row not in more and row not in fewer]
     return (
-        f"{text} With {n} normals a rate of 1 % is {n / 100:.0f} images: rates below that cannot "
-        f"be told apart here, whatever the rule.\n\n{' '.join(named)}"
+        f"{text} Of {len(promising)} rules that promise a rate, {len(more)} give more false alarms "
+        f"than promised by the 95 % interval, {len(fewer)} fewer. With {n} normals a rate of 1 % "
+        f"is {n / 100:.0f} images: rates below that cannot be told apart here, whatever the rule."
+        f"\n\nMore than promised: {_named(more)}.\n\nFewer than promised: {_named(fewer)}.\n\n"
+        f"Not shown to break their promise: {_named(kept)}."
     )
+
+
+def _named(rows: Sequence[Mapping]) -> str:
+    """List rules by the way in which a new image's scores over the banks become one."""
+    by_aggregate: dict[str, list[str]] = {}
+    for row in rows:
+        by_aggregate.setdefault(str(row["aggregate"]), []).append(f"`{row['rule']}`")
+    listed = [
+        f"with the {how} over banks {', '.join(names)}" for how, names in by_aggregate.items()
+    ]
+    return "; ".join(listed) or "none"
 
 
 def p_values_in_words(found: Mapping[str, np.ndarray], rate: float, n_normals: int) -> str:

@@ -144,8 +144,8 @@ def test_the_index_and_the_note_of_the_inputs(text):
     body = index_body(summary, inputs, {}, [])
     allowed = {"histogram.png", "wall.png"}
     for tag, attributes in Page(body).tags:
-        assert TAGS.fullmatch(tag) or tag in ("figure", "figcaption", "section")
-        assert set(attributes) <= {"class", "src", "alt", "href", "id", "tabindex"}
+        assert TAGS.fullmatch(tag) or tag in {*OURS, "section"}
+        assert set(attributes) <= {"class", "src", "alt", "href", "id", "tabindex", "open"}
         assert tag != "img" or attributes["src"] in allowed
     rendered = MarkdownIt("commonmark").render(inputs_note(inputs))
     assert {tag for tag, _ in Page(rendered).tags} <= {"p", "code", "strong", "blockquote"}

@@ -28,14 +28,17 @@ def test_broken_promises_are_named_and_kept_ones_not():
     text = findings.rules_in_words(table, unseen(4.0))
     alarms = table[0]["alarms"]
     assert f"flags {alarms} of 60 unseen normals" in text
-    assert "promised, by the 95 % interval: 2 of 2 rules. Fewer, by the 95 % interval: 0 of" in text
-    more, fewer = text.split("\n\n")[1].split("Fewer: ")
-    assert "`max` with max" in more and "`conformal:0.1` with max" in more
-    assert fewer == "none."
+    assert "Of 2 rules that promise a rate, 2 give more false alarms" in text
+    more, fewer, kept = text.split("\n\n")[1:]
+    assert more == "More than promised: with the max over banks `max`, `conformal:0.1`."
+    assert (fewer, kept) == (
+        "Fewer than promised: none.",
+        "Not shown to break their promise: none.",
+    )
     table = compare_rules(unseen(-4.0), rules, ["max"])
     text = findings.rules_in_words(table, unseen(-4.0))
-    assert "promised, by the 95 % interval: 0 of 2 rules." in text
-    assert "More false alarms than promised: none." in text
+    assert "Of 2 rules that promise a rate, 0 give more false alarms" in text
+    assert "More than promised: none." in text
     assert "**0.0% (95 % interval 0.0% to" in text
 
 
