@@ -55,6 +55,7 @@ OURS = {
     "label": (),
     "input": {"type"},
     "div": {"tabindex"},
+    "pre": {"tabindex"},
     "math": {"xmlns", "display"},
     **{name: {"stretchy"} for name in ("mrow", "msub", "mi", "mn", "mo", "mtext")},
 }
