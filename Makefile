@@ -25,18 +25,22 @@ studies: inputs
 	@echo "On two cores: make repro 2 minutes, gap 7, reconpatch 15, thresholds 7, backbones 8,"
 	@echo "augmentation 5, search 4: about 48 minutes in all. One alone: make $(firstword $(STUDIES))"
 	@$(PY) -m tools.repro
-	@for study in $(STUDIES); do $(PY) -m tools.repro studies/$$study/dvc.yaml || exit 1; done
+	@for study in $(STUDIES); do $(PY) -m tools.repro studies/$$study/dvc.yaml || failed=1; done; \
+		$(PY) -m tools.repro pages && exit $$failed
 
 $(STUDIES): inputs
 	@$(PY) -m tools.repro studies/$@/dvc.yaml
+	@$(PY) -m tools.repro pages
 
 reconpatch-full: inputs
 	@echo "ReConPatch as published: about an hour and a half on two cores."
 	@$(PY) -m tools.repro studies/reconpatch/full/dvc.yaml
+	@$(PY) -m tools.repro pages
 
 locked: inputs
 	@echo "The studies on the locked drawings: about half an hour on two cores."
 	@$(PY) -m tools.locked
+	@$(PY) -m tools.repro pages
 
 bench: repro
 	$(PY) -m benchmarks.run

@@ -194,12 +194,18 @@ class InputRule:
 
     def looked_at(self, image: Image.Image) -> Image.Image:
         """Return the region of a picture that is looked at; at least one pixel."""
-        if self.region is None:
-            return image
-        shares = zip(self.region, image.size * 2, strict=True)
+        return image if self.region is None else image.crop(self._box(*image.size))
+
+    def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        shares = zip(self.region or (0, 0, 1, 1), (width, height) * 2, strict=True)
         left, top, right, bottom = (math.floor(share * full + 0.5) for share, full in shares)
-        left, top = min(left, image.width - 1), min(top, image.height - 1)
-        return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+        left, top = min(left, width - 1), min(top, height - 1)
+        return left, top, max(right, left + 1), max(bottom, top + 1)
+
+    def looked_at_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size of `looked_at` of a picture of a size."""
+        left, top, right, bottom = self._box(width, height)
+        return right - left, bottom - top
 
     def brought(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
         """Bring a picture, or its mask, to ``side`` x ``side`` pixels."""

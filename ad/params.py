@@ -94,10 +94,11 @@ class Image(Section):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Image":
-        if self.tiles > 1 and self.size < 4 * MARGIN:
+        if self.tiles > 1 and (self.size < 4 * MARGIN or self.size % MARGIN):
             raise ValueError(
                 f"image.tiles={self.tiles} with image.size={self.size}: tiles overlap by "
-                f"{2 * MARGIN} pixels, so image.size must be at least {4 * MARGIN}"
+                f"{2 * MARGIN} pixels, so image.size must be at least {4 * MARGIN} and a multiple "
+                f"of {MARGIN}"
             )
         side = side_of(self.size, self.tiles)
         if self.resize is not None and self.resize < side:

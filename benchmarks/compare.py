@@ -76,12 +76,14 @@ def network_pairs(results: Results) -> list[Pair]:
             case["float32"],
             case["integer"],
         )
-        for case in results["networks"]
+        for case in results.get("networks", [])
     ]
 
 
 def line_pairs(results: Results) -> list[Pair]:
     """Compare one image on one core: the detector file and its alternatives."""
+    if "line" not in results:
+        return []
     line, peer = results["line"], results["line_peer"]
     what = f"one image on one core, {line['backbone']}, {line['bank']:,} rows in the banks"
     pairs = [Pair(what, "the same in PyTorch's float32", line["float32"], line["ours"])]

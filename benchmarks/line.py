@@ -13,8 +13,9 @@ import torch
 
 from ad.backbone import load_backbone
 from ad.dataset import of_split, read_manifest
-from ad.extraction import make_extractor, pixels_of
-from ad.params import Image, Params
+from ad.extraction import make_extractor
+from ad.files import read_json
+from ad.params import Params
 from line.detector import Detector
 from line.export import banks_of
 from tools.parameters import read_yaml
@@ -39,7 +40,8 @@ def float32_score(root: Path, params: Params) -> Callable[[np.ndarray], float]:
     backbone = load_backbone(params.backbone, seed=params.seed, root=root)
     plain = make_extractor(backbone, params.image, params.patch, [], arithmetic="float32")
     drawn = banks_of(root / "artifacts", params.cv.folds)
-    banks = [torch.from_numpy(bank.astype(np.float32)) for bank in drawn]
+    unit = np.float32(read_json(root / "artifacts/features.json")["unit"])
+    banks = [torch.from_numpy(bank.astype(np.float32) * unit) for bank in drawn]
     k = params.score.num_neighbors
 
     def score(pixels: np.ndarray) -> float:
@@ -57,9 +59,8 @@ def line(root: Path = Path()) -> dict:
     """Time a finished run's detector file beside float32; needs ``artifacts/detector.onnx``."""
     params = validate(read_yaml(root / "params.yaml"), Params)
     detector = Detector.load(root / "artifacts/detector.onnx", threads=torch.get_num_threads())
-    rule = load_backbone(params.backbone, root=root).input_rule(Image(size=detector.size))
     records = of_split(read_manifest(root / "artifacts/manifest.csv"), "test")[:PICTURES]
-    pictures = [pixels_of(root / params.data.path / record.path, rule) for record in records]
+    pictures = [detector.pixels(root / params.data.path / record.path) for record in records]
     banks = banks_of(root / "artifacts", params.cv.folds)
     return {
         "backbone": params.backbone.name,

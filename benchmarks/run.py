@@ -29,7 +29,7 @@ from benchmarks.compare import readme_table
 from benchmarks.peers import DIM, TEAM
 from pages.environment import fingerprint
 from studies.shared.peak_memory import peak_of_children_bytes
-from tools.build_report import study_page
+from tools.front_page import study_page
 from tools.verify import clone
 
 RESULTS, WORK, README = Path("benchmarks/results.json"), Path("build/bench"), Path("README.md")
@@ -132,7 +132,7 @@ def page() -> None:
     into_readme(readme_table(read_json(RESULTS)))
     output = Path(f"reports/studies/{NOTEBOOK.stem}.ipynb")
     subprocess.run([sys.executable, "-m", "tools.run_notebook", NOTEBOOK, output], check=True)
-    study_page(output)
+    study_page(output.stem, read_json(Path("artifacts/inputs.json")))
 
 
 def step(name: str) -> None:

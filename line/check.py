@@ -61,7 +61,10 @@ def check_detector(
     return verdicts
 
 
-def code_sha256(root: Path, rooms: Sequence[str] = ("ad", "integer", "line")) -> str:
+ROOMS = ("ad", "integer", "line", "pretrained", "validation")  # of a detector file's code
+
+
+def code_sha256(root: Path, rooms: Sequence[str] = ROOMS) -> str:
     """Hash the code that a detector comes from: names and contents of its modules, sorted."""
     digest = hashlib.sha256()
     for path in sorted(p for room in rooms for p in (root / room).glob("*.py")):

@@ -120,7 +120,7 @@ class Detector:
         return cls(session, about)
 
     def pixels(self, picture: Picture) -> np.ndarray:
-        """Decode and resize as the study did; pixels of the right size are taken as they are.
+        """Decode, cut and resize as the study did.
 
         Returns
         -------
@@ -132,7 +132,8 @@ class Detector:
                     f"an array of {picture.dtype} and shape {picture.shape}; expected uint8 and "
                     f"(height, width, 3), RGB"
                 )
-            if picture.shape == (self.size, self.size, 3):
+            as_it_is = self.rule.region is None and self.rule.resize is None
+            if as_it_is and picture.shape == (self.size, self.size, 3):
                 return np.ascontiguousarray(picture)
             picture = Image.fromarray(picture)
         image = to_rgb(picture) if isinstance(picture, Image.Image) else read_rgb(picture)

@@ -9,8 +9,7 @@ from matplotlib.patches import Circle, Rectangle
 from ad.coreset import k_center_greedy
 from ad.neighbors import exact_neighbors
 from pages.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, plain_image
-
-AT_A_TIME = 4  # pictures sent through the network at a time
+from pages.report import figure
 
 
 def influence(
@@ -37,18 +36,13 @@ def influence(
         Sum of the absolute changes of the patch's feature.
     """
     edges = np.linspace(0, len(pixels), blocks + 1).astype(int)
-    pictures = []
-    for row, column in np.ndindex(blocks, blocks):
-        picture = pixels.copy()
-        part = (slice(*edges[row : row + 2]), slice(*edges[column : column + 2]))
-        picture[part] = 127
-        pictures.append(picture)
     whole = features_of(pixels[None])[0][cell].astype(np.float64)
-    changes = []
-    for start in range(0, len(pictures), AT_A_TIME):
-        some = features_of(np.stack(pictures[start : start + AT_A_TIME]))
-        changes.append(np.abs(some[:, cell[0], cell[1]] - whole).sum(axis=1))
-    return np.concatenate(changes).reshape(blocks, blocks)
+    changes = np.zeros((blocks, blocks))
+    for row, column in np.ndindex(blocks, blocks):
+        picture = pixels[None].copy()
+        picture[0, slice(*edges[row : row + 2]), slice(*edges[column : column + 2])] = 127
+        changes[row, column] = np.abs(features_of(picture)[0][cell] - whole).sum()
+    return changes
 
 
 def draw_patch(
@@ -91,10 +85,10 @@ def draw_orders(axes: Sequence[Axes], values: np.ndarray, seed: int, orders: int
 
     Parameters
     ----------
-    values : array of whole numbers, shape (2, dim)
-        Two patch features; divided by 7 they stand for what a float network gives.
+    values : array, shape (2, dim)
+        Two patch features, rounded to whole numbers; a seventh of them stands for fractions.
     """
-    wide = values.astype(np.float32)
+    wide = np.rint(values).astype(np.float32)
     cases = (
         ("fractions in float32", wide / np.float32(7), ANOMALOUS_COLOUR),
         ("whole numbers in float32", wide, NORMAL_COLOUR),
@@ -111,11 +105,15 @@ def draw_orders(axes: Sequence[Axes], values: np.ndarray, seed: int, orders: int
 
 
 def plane(features: np.ndarray, n_points: int, seed: int) -> np.ndarray:
-    """Take some patches in the two dimensions in which they differ most, shape (n_points, 2)."""
+    """Take some patches in the two dimensions in which they differ most, shape (n_points, 2).
+
+    Of features of one dimension it is taken twice.
+    """
     rng = np.random.default_rng(seed)
     some = features[np.sort(rng.choice(len(features), min(n_points, len(features)), replace=False))]
     spread = some.astype(np.float64).var(axis=0)
-    return some[:, np.sort(np.argsort(-spread, kind="stable")[:2])]
+    order = np.argsort(-spread, kind="stable")
+    return some[:, np.sort(order[[0, min(1, len(order) - 1)]])]
 
 
 def draw_choices(axes: Sequence[Axes], points: np.ndarray, n_select: int, seed: int) -> None:
@@ -129,7 +127,9 @@ def draw_choices(axes: Sequence[Axes], points: np.ndarray, n_select: int, seed: 
         ax.plot(*points[rows].T, "o", color=ANOMALOUS_COLOUR, markersize=4)
         for centre in points[rows].astype(float):
             ax.add_patch(Circle(centre, radius, fill=False, color=NORMAL_COLOUR, alpha=0.35))
-        ax.set_title(f"{name}: {n_select} circles of radius {radius:.0f} cover all", fontsize=10)
+        ax.set_title(
+            f"{name}: {n_select} circles of radius {figure(radius)} cover all", fontsize=10
+        )
         ax.set_aspect("equal")
         ax.set_xlabel("one feature")
         ax.set_ylabel("another")
@@ -165,10 +165,12 @@ def draw_neighbors(
     grid : tuple of int
         Patches of an image, down and across.
     """
-    found = exact_neighbors(patch[None], bank, len(axes))
+    for ax in axes:
+        ax.set_axis_off()
+    found = exact_neighbors(patch[None], bank, min(len(axes), len(bank)))
     for ax, row, squared in zip(
-        axes, bank_rows[found.indices[0]], found.squared_distances[0], strict=True
+        axes, bank_rows[found.indices[0]], found.squared_distances[0], strict=False
     ):
         image, place = divmod(int(row), grid[0] * grid[1])
         shown = crop(pictures(image), divmod(place, grid[1]), grid)
-        plain_image(ax, shown, f"{squared:,.0f} away")
+        plain_image(ax, shown, f"{figure(squared)} away")

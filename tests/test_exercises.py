@@ -66,7 +66,7 @@ def broken_order(record, rng):
     return record
 
 def image_that_sets_the_threshold(held_out):
-    return next(iter(held_out[0]))
+    return "no image"
 
 def normals_that_fool_conformal(rng):
     return rng.normal(0, 1, 200), rng.normal(0, 1, 200)
@@ -105,5 +105,5 @@ def outcome(folder: Path, answers: str | None) -> str:
 def test_right_answers_pass_wrong_ones_fail_and_missing_ones_are_skipped(tmp_path: Path):
     assert outcome(tmp_path / "right", RIGHT).startswith("17 passed")
     wrong = outcome(tmp_path / "wrong", WRONG)
-    assert "passed" not in wrong or wrong.startswith("17 failed"), wrong
+    assert wrong.startswith("17 failed"), wrong
     assert outcome(tmp_path / "empty", None).startswith("17 skipped")

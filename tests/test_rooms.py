@@ -14,6 +14,7 @@ ROOMS = (
     "integer",
     "pretrained",
     "validation",
+    "cluster",
     "line",
     "pages",
     "notebooks",
@@ -60,7 +61,7 @@ def allowed(path: Path) -> set[str]:
     """Name the rooms that a source may enter."""
     room, *inside = path.relative_to(ROOT).parts
     if room == "studies" and len(inside) > 1:
-        return {*BELOW, "pages", "studies.shared", f"studies.{inside[0]}"}
+        return {*BELOW, "cluster", "pages", "studies.shared", f"studies.{inside[0]}"}
     if path == ROOT / "ad" / "inspect.py":  # the door to the line
         return {"line"}
     rooms = {
@@ -68,6 +69,7 @@ def allowed(path: Path) -> set[str]:
         "integer": {"integer"},
         "pretrained": {"pretrained"},
         "validation": {"validation"},
+        "cluster": {"cluster"},
         "embedded": {*BELOW, "embedded"},
         "benchmarks": {*ROOMS, "studies.shared"},
     }

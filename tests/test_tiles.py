@@ -40,7 +40,7 @@ def test_tiled_features_are_those_of_the_whole_picture(arithmetic: str):
     rng, size, tiles = np.random.default_rng(1), 128, 2
     side = side_of(size, tiles)
     pictures = [draw_normal(rng, side) for _ in range(3)]
-    own = network(["layer1"])
+    own = network(layers=["layer1"])
     how = Patch(size=3), pictures
     tiled = make_extractor(own, Image(size=size, tiles=tiles), *how, arithmetic=arithmetic)
     # The same network and scales over the whole picture in one pass.
@@ -53,8 +53,8 @@ def test_tiled_features_are_those_of_the_whole_picture(arithmetic: str):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_plan_counts_the_whole_picture(small_network=("layer2",)):
-    own = network(list(small_network))
+def test_the_plan_counts_the_whole_picture():
+    own = network(layers=["layer2"])
     plans = [
         plan_extraction(own, Patch(size=3), InputRule(128, None, tiles=n), Runtime(), batch_size=4)
         for n in (1, 3)
@@ -91,9 +91,10 @@ def test_a_region_is_cut_by_shares_of_the_picture(region: list, box: tuple, tmp_
     ("wrong", "words"),
     [
         ({"tiles": 2, "size": 96}, f"at least {4 * MARGIN}"),
+        ({"tiles": 2, "size": 200}, f"a multiple of {MARGIN}"),
         ({"tiles": 2, "size": 128, "resize": 128}, "2 x 2 tiles; it must be null or at least 192"),
-        ({"region": [0.5, 0.0, 0.5, 1.0]}, "image.region=[0.5, 0.0, 0.5, 1.0]"),
-        ({"region": [0.0, 0.0, 1.5, 1.0]}, "image.region"),
+        ({"region": [0.5, 0.0, 0.5, 1.0]}, "region=[0.5, 0.0, 0.5, 1.0]"),
+        ({"region": [0.0, 0.0, 1.5, 1.0]}, "region=[0.0, 0.0, 1.5, 1.0]"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(wrong: dict, words: str):

@@ -66,8 +66,8 @@ def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     room = GIGABYTE * params.runtime.memory_gb - plan.fixed_bytes
     check_resizing(1, 1, size=rule.side, resize=rule.resize, room=math.inf)  # before the images
     records = scan(root, threads=threads, memory_bytes=room)
-    for width, height in sorted({(r.width, r.height) for r in records}):
-        check_resizing(width, height, size=rule.side, resize=rule.resize, room=room / threads)
+    for sides in sorted({rule.looked_at_size(r.width, r.height) for r in records}):
+        check_resizing(*sides, size=rule.side, resize=rule.resize, room=room / threads)
     n_train, n_test = (len(of_split(records, split)) for split in ("train", "test"))
     fold_indices(n_train, params.cv.folds, shuffle=False, seed=0)
     smallest = Protocol(params.coreset, params.score, params.seed).bank_size(

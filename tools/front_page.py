@@ -1,4 +1,4 @@
-"""The front page: the result in a sentence, the maps, and what each study found.
+"""The front page: the result, the maps, what each study found; and a page of every study.
 
 Usage: python -m tools.front_page
 """
@@ -12,8 +12,8 @@ from bs4 import BeautifulSoup
 from ad.files import read_json, write_text
 from pages.evaluation import MEANINGS
 from pages.report import figure
-from tools.notebook_page import story, words_of
-from tools.page import REPORTS, STAGES, page, study_names, words
+from tools.notebook_page import notebook_body, story, words_of
+from tools.page import LOCKED, REPORTS, STAGES, command_of, page, study_names, words
 from tools.stage import stage_command
 
 # The team's questions in their order, each with the pages that answer it, the first one shown.
@@ -148,11 +148,34 @@ def index_body(summary: Mapping, inputs: Mapping, headline: Mapping, names: list
     return f"{body}{words_of(BeautifulSoup(body, 'html.parser'))}"
 
 
+def locked_finding(name: str, inputs: Mapping) -> str:
+    """Say what a study found on the locked set; empty unless it ran there beside these images."""
+    kept = read_json(LOCKED) if LOCKED.is_file() else {}
+    found = kept.get("findings", {}).get(name)
+    if not found or kept["beside"] != inputs["data"]["sha256"]:
+        return ""
+    return (
+        f'<div class="lead"><p><strong>On the locked set, on which nothing was chosen:</strong></p>'
+        f'{found}<p><a href="../locked/{name}.html">The whole page</a></p></div>'
+    )
+
+
+def study_page(name: str, inputs: Mapping) -> None:
+    """Write the page of a study's executed notebook beside it, one folder below the index."""
+    notebook = REPORTS / "studies" / f"{name}.ipynb"
+    beside = locked_finding(name, inputs)
+    body = notebook_body(notebook, beside=beside, command=command_of(name))
+    made = page(words(name), body, current=name, up="../")
+    write_text(notebook.with_suffix(".html"), made)
+
+
 def main() -> None:
-    """Write the front page from the run and the studies that ran."""
+    """Write every study's page, and the front page."""
     thresholds = Path("metrics/thresholds.json")
     headline = read_json(thresholds).get("headline", {}) if thresholds.is_file() else {}
     summary, inputs = read_json(Path("metrics/evaluate.json")), read_json("artifacts/inputs.json")
+    for name in study_names():
+        study_page(name, inputs)
     body = index_body(summary, inputs, headline, study_names())
     write_text(REPORTS / "index.html", page("Anomaly detection: the result", body))
 

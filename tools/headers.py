@@ -66,18 +66,20 @@ def check_resizing(width: int, height: int, *, size: int, resize: int | None, ro
         When ``resize`` is over `MOST_RESIZED` times ``size``; when there is no room.
     """
     if resize is None:
-        return
-    if resize > MOST_RESIZED * size:
+        wide = high = size
+    elif resize > MOST_RESIZED * size:
         raise ValueError(
             f"image.resize={resize} leaves a crop of 1/{(resize // size) ** 2} of the picture; it "
             f"must be null or at most {MOST_RESIZED} times image.size={size}"
         )
-    wide, high = resized(width, height, resize)
+    else:
+        wide, high = resized(width, height, resize)
     # Pillow keeps 4 bytes a pixel: the picture, its rows at the new width, and the result.
     needed = 4 * (width * height + wide * height + wide * high)
     if needed > room:
         raise MemoryError(
             f"image.resize={resize} makes an image of {width} x {height} pixels one of {wide} x "
             f"{high}, which takes {needed / 1e9:.2f} GB of the {max(room, 0) / 1e9:.2f} that "
-            f"runtime.memory_gb leaves each thread; set image.resize to null, or remove the image"
+            f"runtime.memory_gb leaves each thread; lower image.resize, image.size or image.tiles, "
+            f"or remove the image"
         )

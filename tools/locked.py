@@ -4,7 +4,7 @@ Usage: python -m tools.locked [STUDY ...]        takes about half an hour on two
 
 The runs happen in build/locked, a clone of the last commit whose images are the locked ones. Pages
 go to reports/locked/, and their findings, which the studies' own pages repeat, to
-reports/locked/findings.json. Committed pages of the studies are built again.
+reports/locked/findings.json.
 """
 
 import shutil
@@ -15,9 +15,8 @@ from pathlib import Path
 import yaml
 
 from ad.files import read_json, write_json, write_text
-from tools.build_report import study_page
 from tools.notebook_page import notebook_body, story
-from tools.page import LOCKED, REPORTS, page, study_names, words
+from tools.page import LOCKED, REPORTS, page, words
 from tools.verify import clone
 
 CLONE = Path("build/locked")
@@ -33,7 +32,7 @@ def repro(*targets: str) -> None:
 
 def show(names: list[str]) -> None:
     """Write the pages of the clone's executed notebooks, and what they found."""
-    findings = read_json(LOCKED) if LOCKED.is_file() else {}
+    findings = {}
     for name in names:
         notebook = CLONE / REPORTS / "studies" / f"{name}.ipynb"
         title = f"{words(name)}, on the locked set"
@@ -45,11 +44,12 @@ def show(names: list[str]) -> None:
         body = note + notebook_body(notebook, command="make locked")
         write_text(LOCKED.parent / f"{name}.html", page(title, body, current=title, up="../"))
         findings[name] = story(notebook)["finding"]
-    write_json(LOCKED, findings)
+    inputs = read_json(Path("artifacts/inputs.json"))  # of the run that they stand beside
+    write_json(LOCKED, {"beside": inputs["data"]["sha256"], "findings": findings})
 
 
 def main(studies: list[str]) -> None:
-    """Run, show, and build the studies' own pages again."""
+    """Run and show."""
     clone(CLONE)
     params = yaml.safe_load((CLONE / "params.yaml").read_text(encoding="utf-8"))
     params["data"] = {"path": "data_locked", "locked": None}
@@ -64,8 +64,6 @@ def main(studies: list[str]) -> None:
         repro(f"studies/{study}/dvc.yaml")
         made = sorted(path.stem for path in (CLONE / REPORTS / "studies").glob("[0-9]*.ipynb"))
         show(made)
-    for name in study_names():
-        study_page(REPORTS / "studies" / f"{name}.ipynb")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ FINDINGS = (
     "The answer of the whole study",
     "What it shows",
     "Outputs and findings",
-    "On a line",
+    "Held against the pipeline",
 )
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])", re.DOTALL)
 # Elements of formulas, without links and whatever else LaTeX may ask for.
@@ -29,6 +29,7 @@ MATHML = re.compile(
     r"=\"[^\"<>:]*(://www\.w3\.org[^\"<>]*)?\")*\s*/?>|[^<>]+"
 )
 CODE = "Code"
+MARKS = {0xE000: None, 0xE001: None}  # of formulas: none may come from the data
 LEAD_LETTERS = 700  # of a finding that leads its page
 KINDS = {
     "celltag_parameters": "Parameters",
@@ -68,7 +69,8 @@ def notebook_body(path: Path, *, beside: str = "", command: str = "") -> str:
 
     ``beside`` is HTML that stands below the finding, ``command`` what runs it again.
     """
-    notebook, formulas = nbformat.read(path, as_version=4), Formulas()
+    text = path.read_text(encoding="utf-8").translate(MARKS)
+    notebook, formulas = nbformat.reads(text, as_version=4), Formulas()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = formulas.taken_out(cell.source)
@@ -116,6 +118,7 @@ def _caption_figures(soup: BeautifulSoup) -> None:
     for number, image in enumerate(soup.find_all("img"), start=1):
         heading = image.find_previous(["h1", "h2", "h3"])
         title = heading.get_text() if heading else ""
+        title = re.sub("\ue000\\d+\ue001", "…", title)
         image["alt"] = f"Figure {number}: {title}" if title else f"Figure {number}"
         figure = soup.new_tag("figure", attrs={"id": f"figure-{number}"})
         image.wrap(figure)

@@ -49,14 +49,8 @@ def settle(path: Path) -> str:
     return re.sub(r"\b0x[0-9a-f]{8,}\b", "0x0", text)
 
 
-def main(arguments: list[str]) -> None:
-    """Run the notebook; on failure leave it beside the output and exit with 1."""
-    if len(arguments) < 2:
-        raise SystemExit(__doc__)
-    notebook, output = Path(arguments[0]), Path(arguments[1])
-    parameters = stage_parameters(os.environ.get(STAGE, ""), arguments[2:])
-    check_parameters(notebook, parameters)
-    # The kernel must be this environment's own, and equal runs need equal settings.
+def set_environment() -> None:
+    """Give the kernel this environment's own packages, and equal settings for equal runs."""
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
     os.environ["PYTHONPATH"] = str(Path.cwd())  # this tree's ad, also in a copy of the tree
     os.environ["PYTHONHASHSEED"] = "0"
@@ -68,6 +62,16 @@ def main(arguments: list[str]) -> None:
     os.environ["MATPLOTLIBRC"] = str(Path.cwd() / "matplotlibrc")
     if not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"
+
+
+def main(arguments: list[str]) -> None:
+    """Run the notebook; on failure leave it beside the output and exit with 1."""
+    if len(arguments) < 2:
+        raise SystemExit(__doc__)
+    notebook, output = Path(arguments[0]), Path(arguments[1])
+    parameters = stage_parameters(os.environ.get(STAGE, ""), arguments[2:])
+    check_parameters(notebook, parameters)
+    set_environment()
     config = Config()
     # What a kernel logs when it is stopped; an error in a cell does not come through its log.
     config.NotebookClient.extra_arguments = ["--log-level=50"]

@@ -142,7 +142,7 @@ def validate(params: Mapping[str, object], model: type[_Model]) -> _Model:
         raise ValueError(_in_one_line(error.errors()[0], params, known)) from None
     given = flatten(params)
     for key, allowed in known.items():  # defaults are for code; a file says all it means
-        if key not in given:
+        if not any(name == key or name.startswith(f"{key}.") for name in given):
             raise ValueError(f"parameter {key} is missing; it must be {allowed}")
     return validated
 

@@ -10,7 +10,7 @@ from line_case import SIZE, write_case
 from PIL import Image
 
 from ad.inspect import Detector
-from line.check import Expected, check_detector, code_sha256
+from line.check import ROOMS, Expected, check_detector, code_sha256
 
 
 @pytest.fixture(scope="module")
@@ -167,12 +167,13 @@ def test_a_line_needs_numpy_pillow_and_onnx_runtime_alone():
 
 
 def test_the_code_s_hash_follows_the_code(tmp_path):
-    for room in ("ad", "integer", "line"):
+    for room in ROOMS:
         (tmp_path / room).mkdir()
         (tmp_path / room / "a.py").write_text(room, encoding="utf-8")
-    before = code_sha256(tmp_path)
-    (tmp_path / "line" / "a.py").write_text("other", encoding="utf-8")
-    assert code_sha256(tmp_path) != before
+    for room in ("ad", "integer", "line", "pretrained", "validation"):
+        before = code_sha256(tmp_path)
+        (tmp_path / room / "a.py").write_text("other", encoding="utf-8")
+        assert code_sha256(tmp_path) != before
 
 
 def test_brightness_and_contrast_are_those_of_the_pixels(detector, pictures):

@@ -1,0 +1,1 @@
+"""Where tasks run: here, or on Dask; imports nothing of the other rooms."""

@@ -1,0 +1,92 @@
+"""The one module that imports Dask: its client, with the contract of `cluster.tasks.task_map`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from cluster.tasks import PATIENCE, RETRIES, Item, Map, Result, code_sha256, finish
+
+try:
+    import dask
+    from distributed import CancelledError, Client, KilledWorker, LocalCluster, TimeoutError
+    from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
+except ImportError as missing:
+    raise ImportError(
+        f"{missing.name} is not installed; a cluster needs the extra: pip install '.[cluster]'"
+    ) from None
+
+LOST = (CancelledError, FutureCancelledError, CommClosedError, TimeoutError, OSError)
+GONE = "the scheduler is gone; finished rows stay, run it again to go on"
+
+
+def guarded(function: Callable[[Item], Result], item: Item, code: str) -> tuple[bool, object]:
+    """Run a task on a worker; give its result, or what is wrong in one line."""
+    if code_sha256() != code:
+        return False, "a worker has another version of the code; install the same on all"
+    try:
+        return True, function(item)
+    except (ValueError, OSError, MemoryError) as error:
+        return False, " ".join(str(error).split())
+
+
+def _run(
+    client: Client, function: Callable[[Item], Result], items: Sequence[Item]
+) -> Iterator[Result]:
+    failed, code = [], code_sha256()
+    submit = partial(client.submit, guarded, pure=False, retries=RETRIES)
+    futures = [submit(function, item, code) for item in items]
+    for item, future in zip(items, futures, strict=True):
+        try:
+            done, result = future.result()
+        except KilledWorker as error:
+            done, result = False, f"its worker was lost {error.allowed_failures + 1} times"
+        except LOST:
+            raise ConnectionError(GONE) from None
+        if done:
+            yield result
+        else:
+            failed.append(f"{item}: {result}")
+    finish(failed, len(items))
+
+
+@contextmanager
+def connected(address: str, memory_gb: float | None) -> Iterator[Map]:
+    """Connect to a cluster, or start ``local:N``; see `cluster.tasks.task_map`."""
+    with ExitStack() as stack:
+        stack.enter_context(
+            dask.config.set(
+                {
+                    "distributed.comm.timeouts.connect": f"{PATIENCE}s",
+                    "distributed.scheduler.allowed-failures": RETRIES,
+                }
+            )
+        )
+        try:
+            if address.startswith("local:"):
+                local = LocalCluster(
+                    n_workers=int(address.removeprefix("local:")),
+                    threads_per_worker=1,
+                    memory_limit=memory_gb and int(memory_gb * 1e9),
+                    dashboard_address=None,
+                )
+                client = Client(stack.enter_context(local))
+            elif Path(address).suffix == ".json":
+                client = Client(scheduler_file=address, timeout=PATIENCE)
+            else:
+                client = Client(address, timeout=PATIENCE)
+            stack.enter_context(client)
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except (OSError, TimeoutError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConnectionError(
+                f"{address}: no scheduler with a worker within {PATIENCE} s ({reason}); start "
+                f"'dask scheduler' and 'dask worker {address} --nthreads 1'"
+            ) from None
+        crowded = [name for name, threads in client.nthreads().items() if threads > 1]
+        if crowded:
+            raise ConnectionError(
+                f"worker {crowded[0]} runs several tasks in one process; start it with --nthreads 1"
+            )
+        yield partial(_run, client)

@@ -1,0 +1,137 @@
+"""A sweep's rows do not depend on where, in which order or how often they are computed."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from small_data import save_png, write_mvtec
+
+from ad.dataset import write_manifest
+from ad.files import read_json
+from cluster.tasks import task_map
+from studies.sweep import table
+from studies.sweep.settings import Settings
+from studies.sweep.tasks import Task, list_tasks, run_task
+from tools.scan import scan
+from validation.sections import validate
+
+ROOT = Path(__file__).resolve().parents[3]
+GRID = {"coreset.ratio": [0.1, 0.3], "cv.threshold": ["max"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Draw two small categories and scan them."""
+    root = tmp_path_factory.mktemp("sweep")
+    for number, name in enumerate(("one", "two")):
+        write_mvtec(root / name, n_train=6, n_normal=3 + number, n_anomalous=3, size=32)
+        write_manifest(root / f"manifests/{name}.csv", scan(root / name))
+    return root
+
+
+def tasks_in(folder: Path, rows: str, seeds: int = 1) -> list[Task]:
+    """List the tasks of a small sweep."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["image"]["size"], params["cv"]["folds"] = 32, 2
+    params["backbone"] |= {"name": "resnet10t", "weights": "random", "layers": ["layer2"]}
+    folders = {name: str(folder / name) for name in ("one", "two")}
+    own = {"folders": folders, "grid": GRID, "seeds": seeds, "cluster": None, "worker_gb": 4.0}
+    settings = validate(own, Settings)
+    return list_tasks(settings, params, folder / "manifests", folder / rows)
+
+
+def rows_of(folder: Path, rows: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / rows).iterdir())}
+
+
+@pytest.fixture(scope="module")
+def serial(folder) -> list[Task]:
+    tasks = tasks_in(folder, "serial")
+    with task_map() as run:
+        assert len(list(run(run_task, tasks))) == 4
+    return tasks
+
+
+def test_rows_are_the_same_in_any_order_and_are_not_computed_twice(folder, serial):
+    tasks = tasks_in(folder, "backwards")
+    with task_map() as run:
+        list(run(run_task, tasks[::-1]))
+    assert rows_of(folder, "backwards") == rows_of(folder, "serial")
+    marked = serial[0].path()
+    before = marked.stat().st_mtime_ns
+    assert run_task(serial[0]) == read_json(marked)
+    assert marked.stat().st_mtime_ns == before
+
+
+def test_rows_are_the_same_on_dask(folder, serial, monkeypatch):
+    pytest.importorskip("distributed", reason="the extra 'cluster' is missing")
+    tasks = tasks_in(folder, "dask")
+    with task_map("local:2") as run:
+        list(run(run_task, tasks))
+    assert rows_of(folder, "dask") == rows_of(folder, "serial")
+
+
+def test_a_damaged_image_names_its_tasks_and_the_others_finish(folder, serial, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("serial", "backwards", "dask"))
+    victim = sorted((copy / "two/train/good").iterdir())[0]
+    save_png(victim, np.full((32, 32, 3), 255, np.uint8))
+    tasks = tasks_in(copy, "rows")
+    with task_map() as run, pytest.raises(RuntimeError) as caught:
+        list(run(run_task, tasks))
+    assert "2 of 4 tasks failed" in str(caught.value) and "two, coreset.ratio=0.1" in str(
+        caught.value
+    )
+    assert len(rows_of(copy, "rows")) == 2
+    with pytest.raises(FileNotFoundError, match="2 of 4 rows are missing, the first of two"):
+        table.read_rows(tasks)
+
+
+def test_other_weights_are_refused(serial):
+    odd = replace(serial[0], weights="0" * 64, rows=serial[0].rows + "_odd")
+    with pytest.raises(ValueError, match="this worker has other weights"):
+        run_task(odd)
+
+
+def test_a_row_s_name_follows_what_it_is_computed_from(serial):
+    paths = {task.path() for task in serial}
+    assert len(paths) == len(serial)
+    first = serial[0]
+    assert replace(first, inputs="x").path() != first.path()
+    elsewhere = {**first.params, "runtime": {"threads": 7}, "data": {"path": "elsewhere"}}
+    assert replace(first, params=elsewhere).path() == first.path()
+
+
+ROWS = [
+    {"folder": f, "coreset.ratio": r, "seed": s, "flagged": 1, "image_auroc": a, "f1": a}
+    for f, r, s, a in (
+        ("one", 0.1, 0, 0.5), ("one", 0.1, 1, 0.7), ("one", 0.3, 0, 0.8), ("one", 0.3, 1, 0.8),
+        ("two", 0.1, 0, 0.9), ("two", 0.1, 1, 0.9), ("two", 0.3, 0, 0.7), ("two", 0.3, 1, 0.9),
+    )
+]  # fmt: skip
+
+
+def test_means_are_over_seeds_then_over_folders():
+    found = table.means(ROWS, ["coreset.ratio"], "f1")
+    assert found["coreset.ratio=0.1"] == pytest.approx({"one": 0.6, "two": 0.9})
+    text = table.table(ROWS, ["coreset.ratio"], "f1")
+    assert "0.750 (sd 0.212)" in text and "0.800 (sd 0.000)" in text
+    words = table.findings(ROWS, ["coreset.ratio"])
+    assert "largest with **coreset.ratio=0.3** (0.800)" in words and "in 1 of 2 folders" in words
+
+
+def test_without_labels_nothing_is_said_of_quality():
+    bare = [{k: v for k, v in row.items() if k not in ("f1", "image_auroc")} for row in ROWS]
+    assert "Without labels" in table.findings(bare, ["coreset.ratio"])
+    assert "F1" not in table.tables(bare, ["coreset.ratio"])
+
+
+def test_a_grid_of_unknown_parameters_is_refused(folder):
+    own = {"folders": {"one": "x"}, "grid": {"coreset.rato": [1]}, "seeds": 1}
+    settings = validate(own | {"cluster": None, "worker_gb": 1.0}, Settings)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(ValueError, match=r"grid: coreset\.rato is no parameter"):
+        list_tasks(settings, params, folder / "manifests", folder / "rows")
