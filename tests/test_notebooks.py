@@ -121,7 +121,7 @@ def test_stage_depends_on_its_notebook_and_on_the_modules_it_computes_with(name,
                     modules.add(file)
     # These carry, draw or describe values; an edit of theirs does not change a number.
     carriers = {"dataset", "determinism", "files", "params", "plots", "progress", "report"}
-    carriers |= {"environment", "evaluation", "validation"}
+    carriers |= {"environment", "evaluation", "sections"}
     missing = {m for m in modules if Path(m).stem not in carriers} - deps
     assert not missing, f"{name} uses {sorted(missing)} and does not depend on them"
 

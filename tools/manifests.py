@@ -3,6 +3,7 @@
 Usage: python -m tools.manifests PARAMS.yaml OUT      ``folders`` of the parameters names them
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from tools.stage import stage_command
 def main(params: Path, out: Path) -> None:
     """Scan every folder; one that is damaged stops with a line."""
     folders = read_yaml(params)["folders"]
-    for name, folder in folders.items():
+    for folder in folders:
+        name = re.sub(r"[^\w.-]+", "_", folder).strip("_")
         try:
             records = scan(Path(folder))
         except (ValueError, OSError) as error:
-            raise SystemExit(f"error: folders.{name}: {error}") from None
+            raise SystemExit(f"error: folders: {folder}: {error}") from None
         write_manifest(out / f"{name}.csv", records)
     print(f"sweep: {len(folders)} folders")
 

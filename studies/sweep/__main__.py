@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from ad.files import write_json
 from ad.progress import progress_bar
 from cluster.tasks import task_map
 from studies.sweep.settings import Settings
@@ -32,6 +33,7 @@ def tasks_of(root: Path = Path()) -> tuple[Settings, list[Task]]:
 def main() -> None:
     """Run what is missing."""
     settings, tasks = tasks_of()
+    write_json(FOLDER / "tasks.json", [task.path().name for task in tasks])
     missing = [task for task in tasks if not task.path().is_file()]
     print(f"sweep: {len(tasks)} tasks, {len(tasks) - len(missing)} of them done before", flush=True)
     started = time.monotonic()

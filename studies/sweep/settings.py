@@ -1,37 +1,54 @@
 """Settings of the study."""
 
+import re
 from itertools import product
 from typing import Annotated
 
+import yaml
 from pydantic import Field
 
-from validation.sections import Allowed, Section, checked, integer, number
+from validation.sections import Allowed, Section, checked, different, integer, number
+
+_SETTING = re.compile(r"([a-z_]+\.[a-z_]+)=(\[.+\])")
 
 
-def _some(values: dict) -> dict:
-    if not values or not all(isinstance(each, list) and each for each in values.values()):
-        raise ValueError("empty")
-    return values
+def _values(line: str) -> tuple[str, list]:
+    """Split ``coreset.ratio=[0.01, 0.1]``."""
+    match = _SETTING.fullmatch(line)
+    values = yaml.safe_load(match[2]) if match else None
+    if not values:
+        raise ValueError("no list of values")
+    return match[1], values
 
 
-_Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+def _grid(lines: list[str]) -> list[str]:
+    names = [_values(line)[0] for line in lines]
+    if not names or len(set(names)) < len(names):
+        raise ValueError("empty, or a parameter stands twice")
+    return lines
 
 
 class Settings(Section):
     """Folders, parameters with their values, seeds, and where tasks run."""
 
-    folders: Annotated[
-        Annotated[dict[_Name, str], Field(min_length=1)], Allowed("names with a folder each")
-    ]
-    grid: checked(dict[str, list], _some, "parameters, each with a list of values")
+    folders: checked(list[str], different, "a list of different folders")
+    grid: checked(list[str], _grid, "a list of parameter=[values]")
     seeds: integer(1, 1000)
     cluster: Annotated[
-        str | None, Allowed("null, local:N, tcp://HOST:PORT or a scheduler's .json file")
+        Annotated[str, Field(pattern=r"\S")] | None,
+        Allowed("null, local:N, tcp://HOST:PORT or a scheduler's .json file"),
     ] = None
     worker_gb: number("a number above 0 (gigabytes)", gt=0) = 4.0
 
+    def names(self) -> dict[str, str]:
+        """Give each folder a name that can be a file's."""
+        return {re.sub(r"[^\w.-]+", "_", folder).strip("_"): folder for folder in self.folders}
+
+    def keys(self) -> list[str]:
+        """List the grid's parameters."""
+        return [_values(line)[0] for line in self.grid]
+
     def combinations(self) -> list[dict[str, object]]:
         """List every combination of the grid, the last parameter changing fastest."""
-        return [
-            dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())
-        ]
+        every = [_values(line)[1] for line in self.grid]
+        return [dict(zip(self.keys(), values, strict=True)) for values in product(*every)]

@@ -9,26 +9,31 @@ from matplotlib.axes import Axes
 from ad.files import read_json, write_csv
 from pages.plots import NORMAL_COLOUR
 from pages.report import markdown_table
-from studies.sweep.tasks import FIGURES, Task
 
+FIGURES = ("image_auroc", "f1", "flagged")
 WORDS = {"image_auroc": "image AUROC", "f1": "F1", "flagged": "flagged test images"}
 
 
-def read_rows(tasks: Sequence[Task]) -> list[dict]:
+def read_rows(names: Sequence[str], folder: Path) -> list[dict]:
     """Read the rows of all tasks, in their order.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Files of the rows, as ``tasks.json`` lists them.
 
     Raises
     ------
     FileNotFoundError
-        When some are missing; the message says how many, and which first.
+        When some are missing; the message says how many.
     """
-    missing = [task for task in tasks if not task.path().is_file()]
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(tasks)} rows are missing, the first of {missing[0]}; run "
-            f"'python -m studies.sweep' again, which computes them alone"
+            f"{len(missing)} of {len(names)} rows are missing, the first is {folder / missing[0]}; "
+            f"run 'python -m studies.sweep' again, which computes them alone"
         )
-    return [read_json(task.path()) for task in tasks]
+    return [read_json(folder / name) for name in names]
 
 
 def write_table(path: Path, rows: Sequence[Mapping]) -> None:

@@ -20,7 +20,6 @@ from cluster.tasks import code_sha256
 from studies.sweep.settings import Settings
 from validation.sections import validate
 
-FIGURES = ("image_auroc", "f1", "flagged")
 # No row depends on these.
 SILENT = ("runtime", "data")
 
@@ -85,7 +84,7 @@ def list_tasks(settings: Settings, params: Mapping, manifests: Path, rows: Path)
     """List all tasks: by folder, combination and seed."""
     tasks, first = [], int(params["seed"])
     hashes: dict[str, str | None] = {}
-    for folder, data in settings.folders.items():
+    for folder, data in settings.names().items():
         manifest = manifests / f"{folder}.csv"
         inputs = sha256_file(manifest)
         for changed in settings.combinations():

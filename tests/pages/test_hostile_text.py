@@ -46,7 +46,10 @@ HOSTILE = (
 
 
 # What the page puts around a notebook's cells, with its attributes.
+MATHS = ("mrow", "msub", "msup", "msubsup", "mfrac", "munder", "mover", "munderover", "mspace")
+MATHS += ("mi", "mn", "mo", "mtext")
 OURS = {
+    "main": (),
     "details": {"open"},
     "summary": (),
     "figure": (),
@@ -57,7 +60,7 @@ OURS = {
     "div": {"tabindex"},
     "pre": {"tabindex"},
     "math": {"xmlns", "display"},
-    **{name: {"stretchy"} for name in ("mrow", "msub", "mi", "mn", "mo", "mtext")},
+    **{name: {"stretchy", "width", "movablelimits"} for name in MATHS},
 }
 
 

@@ -70,7 +70,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ad", "data", "artifacts", "notebooks"):
         Path(name).mkdir()
     shutil.copytree(ROOT / "tools", "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__init__", "files", "params", "validation"):
+    shutil.copytree(ROOT / "validation", "validation", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__", "files", "params", "tiles"):
         shutil.copyfile(ROOT / f"ad/{name}.py", f"ad/{name}.py")
     Path("ad/work.py").write_text("one = 1\n")
     Path("data/a.png").write_bytes(b"1")

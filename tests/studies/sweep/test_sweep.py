@@ -19,7 +19,13 @@ from tools.scan import scan
 from validation.sections import validate
 
 ROOT = Path(__file__).resolve().parents[3]
-GRID = {"coreset.ratio": [0.1, 0.3], "cv.threshold": ["max"]}
+GRID = ["coreset.ratio=[0.1, 0.3]", "cv.threshold=[max]"]
+
+
+def manifest_of(root: Path, name: str) -> Path:
+    """Name a folder's manifest as the settings do."""
+    found = Settings(folders=[str(root / name)], grid=GRID, seeds=1).names()
+    return root / "manifests" / f"{next(iter(found))}.csv"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("sweep")
     for number, name in enumerate(("one", "two")):
         write_mvtec(root / name, n_train=6, n_normal=3 + number, n_anomalous=3, size=32)
-        write_manifest(root / f"manifests/{name}.csv", scan(root / name))
+        write_manifest(manifest_of(root, name), scan(root / name))
     return root
 
 
@@ -37,7 +43,7 @@ def tasks_in(folder: Path, rows: str, seeds: int = 1) -> list[Task]:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["image"]["size"], params["cv"]["folds"] = 32, 2
     params["backbone"] |= {"name": "resnet10t", "weights": "random", "layers": ["layer2"]}
-    folders = {name: str(folder / name) for name in ("one", "two")}
+    folders = [str(folder / name) for name in ("one", "two")]
     own = {"folders": folders, "grid": GRID, "seeds": seeds, "cluster": None, "worker_gb": 4.0}
     settings = validate(own, Settings)
     return list_tasks(settings, params, folder / "manifests", folder / rows)
@@ -79,6 +85,8 @@ def test_a_damaged_image_names_its_tasks_and_the_others_finish(folder, serial, t
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("serial", "backwards", "dask"))
     victim = sorted((copy / "two/train/good").iterdir())[0]
     save_png(victim, np.full((32, 32, 3), 255, np.uint8))
+    for name in ("one", "two"):
+        shutil.copyfile(manifest_of(folder, name), manifest_of(copy, name))
     tasks = tasks_in(copy, "rows")
     with task_map() as run, pytest.raises(RuntimeError) as caught:
         list(run(run_task, tasks))
@@ -86,8 +94,8 @@ def test_a_damaged_image_names_its_tasks_and_the_others_finish(folder, serial, t
         caught.value
     )
     assert len(rows_of(copy, "rows")) == 2
-    with pytest.raises(FileNotFoundError, match="2 of 4 rows are missing, the first of two"):
-        table.read_rows(tasks)
+    with pytest.raises(FileNotFoundError, match="2 of 4 rows are missing"):
+        table.read_rows([task.path().name for task in tasks], copy / "rows")
 
 
 def test_other_weights_are_refused(serial):
@@ -130,7 +138,7 @@ def test_without_labels_nothing_is_said_of_quality():
 
 
 def test_a_grid_of_unknown_parameters_is_refused(folder):
-    own = {"folders": {"one": "x"}, "grid": {"coreset.rato": [1]}, "seeds": 1}
+    own = {"folders": [str(folder / "one")], "grid": ["coreset.rato=[1]"], "seeds": 1}
     settings = validate(own | {"cluster": None, "worker_gb": 1.0}, Settings)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     with pytest.raises(ValueError, match=r"grid: coreset\.rato is no parameter"):
