@@ -9,16 +9,15 @@ from pydantic import Field
 
 from validation.sections import Allowed, Section, checked, different, integer, number
 
-_SETTING = re.compile(r"([a-z_]+\.[a-z_]+)=(\[.+\])")
+_SETTING = re.compile(r"([a-z_]+\.[a-z_]+) +(\S.*)")
 
 
 def _values(line: str) -> tuple[str, list]:
-    """Split ``coreset.ratio=[0.01, 0.1]``."""
+    """Split ``coreset.ratio 0.01 0.1``."""
     match = _SETTING.fullmatch(line)
-    values = yaml.safe_load(match[2]) if match else None
-    if not values:
-        raise ValueError("no list of values")
-    return match[1], values
+    if match is None:
+        raise ValueError("no parameter with its values")
+    return match[1], [yaml.safe_load(value) for value in match[2].split()]
 
 
 def _grid(lines: list[str]) -> list[str]:
@@ -32,7 +31,7 @@ class Settings(Section):
     """Folders, parameters with their values, seeds, and where tasks run."""
 
     folders: checked(list[str], different, "a list of different folders")
-    grid: checked(list[str], _grid, "a list of parameter=[values]")
+    grid: checked(list[str], _grid, "a list of a parameter and its values each")
     seeds: integer(1, 1000)
     cluster: Annotated[
         Annotated[str, Field(pattern=r"\S")] | None,

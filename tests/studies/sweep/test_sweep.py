@@ -19,7 +19,7 @@ from tools.scan import scan
 from validation.sections import validate
 
 ROOT = Path(__file__).resolve().parents[3]
-GRID = ["coreset.ratio=[0.1, 0.3]", "cv.threshold=[max]"]
+GRID = ["coreset.ratio 0.1 0.3", "cv.threshold max"]
 
 
 def manifest_of(root: Path, name: str) -> Path:
@@ -138,7 +138,7 @@ def test_without_labels_nothing_is_said_of_quality():
 
 
 def test_a_grid_of_unknown_parameters_is_refused(folder):
-    own = {"folders": [str(folder / "one")], "grid": ["coreset.rato=[1]"], "seeds": 1}
+    own = {"folders": [str(folder / "one")], "grid": ["coreset.rato 1"], "seeds": 1}
     settings = validate(own | {"cluster": None, "worker_gb": 1.0}, Settings)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     with pytest.raises(ValueError, match=r"grid: coreset\.rato is no parameter"):
