@@ -42,9 +42,9 @@ def new_backbone():
 
 def better_coreset(points, n_select):
     rng, best, least = np.random.default_rng(0), None, np.inf
-    for _ in range(30):  # Lloyd's steps with the centre of the smallest box, then the nearest point
+    for _ in range(8):  # Lloyd's steps with the centre of the smallest box, then the nearest point
         centres = points[rng.choice(len(points), n_select, replace=False)]
-        for _ in range(40):
+        for _ in range(25):
             owner = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1)
             centres = np.array([
                 (points[owner == k].min(axis=0) + points[owner == k].max(axis=0)) / 2

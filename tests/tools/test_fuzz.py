@@ -26,7 +26,7 @@ from tools.headers import read_header
 from tools.parameters import read_params
 from tools.scan import scan
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 SECONDS = 20  # for one input; more is a hang
 REFUSALS = (ValueError, OSError, MemoryError)
 
