@@ -1,24 +1,17 @@
 """Greedy k-center selection (Roth et al., 2022, algorithm 1) below a matrix product's cost.
 
-`textbook_coreset` is the specification: it measures every point against every pick.  A point's
-distance to the picks only falls, so an old one is an upper bound, and a point whose bound is small
-need not be measured again.  `k_center_greedy` takes the points with the largest bounds, measures
-them while they may still be the farthest, and picks among them while the best comes before every
-bound outside.
+`textbook_coreset` is the specification: it measures every point against every pick.
+`k_center_greedy` takes the points with the largest bounds, measures them while they may still be
+the farthest, and picks among them while the best comes before every bound outside.
 """
 
 import numpy as np
 
+from ad.frontier import Frontier, pick_among
 from ad.parallel import chunk_map
 from ad.progress import progress_bar
 from ad.projection import project
-from integer.products import Points, as_points, is_whole, shifted_squares
-
-FEWEST_CANDIDATES = 8192
-CANDIDATE_SHARE = 0.1  # of all points, where that is more; fewer mean more rounds
-BLOCK = 256  # candidates whose distances among each other are held, and picks measured at a time
-TILE = 1024  # points that a thread measures at a time
-NOTHING = -(2**32)  # a key that only picks do not exceed
+from integer.products import as_points, is_whole
 
 
 def textbook_coreset(features: np.ndarray, n_select: int, *, seed: int) -> np.ndarray:
@@ -39,68 +32,6 @@ def textbook_coreset(features: np.ndarray, n_select: int, *, seed: int) -> np.nd
 def first_pick(n: int, seed: int) -> int:
     """Draw the first centre of n points."""
     return int(np.random.default_rng([seed, 1]).integers(n))
-
-
-def _keys(bounds: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Order points in int64: the larger bound first, then the lower row, by the larger key."""
-    # The bits of an int32, or of a float32 that is not negative, are in its order.
-    return (bounds.view(np.int32).astype(np.int64) << 32) - rows
-
-
-def _largest(keys: np.ndarray, size: int) -> tuple[np.ndarray, int]:
-    """Return the places of the largest keys, in order, and the largest key of the others."""
-    if size >= len(keys):
-        return np.arange(len(keys)), NOTHING
-    places = np.argpartition(keys, len(keys) - size - 1)[len(keys) - size - 1 :]
-    return np.sort(places[1:]), max(NOTHING, int(keys[places[0]]))
-
-
-def _nearest(points: Points, picks: Points) -> np.ndarray:
-    """Return each point's squared distance to the nearest of some picks."""
-    return shifted_squares(points, picks).amin(dim=1).add_(points.norms).clamp_(min=0).numpy()
-
-
-class _Greedy:
-    """The picks so far, and an upper bound of each point's squared distance to them."""
-
-    def __init__(self, points: Points, first: int, run) -> None:
-        self.points, self.run, self.picks = points, run, [first]
-        dtype = points.norms.numpy().dtype
-        self.bounds = np.full(len(points), np.inf if dtype.kind == "f" else 2**31 - 1, dtype)
-        self.bounds[first] = -1  # before every distance, and stays so
-        self.known = np.zeros(len(points), np.int32)  # so many first picks are in a point's bound
-        self.lower(np.arange(len(points)), NOTHING)
-
-    def lower(self, rows: np.ndarray, least: int) -> np.ndarray:
-        """Lower the bounds of rows by all picks; return the rows whose keys stay above least."""
-        rows = rows[np.argsort(self.known[rows], kind="stable")]  # alike ones share a product
-        tiles = (rows[start : start + TILE] for start in range(0, len(rows), TILE))
-        return np.concatenate(list(self.run(lambda tile: self._lower_tile(tile, least), tiles)))
-
-    def _lower_tile(self, rows: np.ndarray, least: int) -> np.ndarray:
-        rows = rows[_keys(self.bounds[rows], rows) > least]
-        points, stop = self.points[rows], len(self.picks)
-        for at in range(self.known[rows].min(initial=stop), stop, BLOCK):
-            end = min(at + BLOCK, stop)
-            found = _nearest(points, self.points[np.array(self.picks[at:end])])
-            bounds = np.minimum(self.bounds[rows], found)
-            self.bounds[rows], self.known[rows] = bounds, end
-            staying = np.flatnonzero(_keys(bounds, rows) > least)
-            rows, points = rows[staying], points[staying]
-        return rows
-
-    def pick_among(self, rows: np.ndarray, least: int, most: int) -> None:
-        """Pick greedily among a few rows, whose bounds are exact, while keys are above least."""
-        points, bounds = self.points[rows], self.bounds[rows]
-        between = shifted_squares(points, points).add_(points.norms[:, None]).clamp_(min=0).numpy()
-        for _ in range(most):
-            farthest = bounds.argmax()  # the first of equal ones: the lowest row
-            if _keys(bounds[farthest], rows[farthest]) <= least:
-                break
-            self.picks.append(int(rows[farthest]))
-            np.minimum(bounds, between[farthest], out=bounds)
-            bounds[farthest] = -1
-        self.bounds[rows] = bounds
 
 
 def k_center_greedy(
@@ -147,17 +78,14 @@ def k_center_greedy(
     if projection_dim is not None:
         features = project(features, projection_dim, seed=seed)
     points = as_points(features, "features")
-    with (
-        chunk_map() as run,
-        progress_bar(n_select, "coreset", "pick", show=progress) as bar,
-    ):
-        greedy = _Greedy(points, first_pick(n, seed), run)
-        while (left := n_select - len(greedy.picks)) > 0:
-            keys = _keys(greedy.bounds, np.arange(n))
-            rows, outside = _largest(keys, max(FEWEST_CANDIDATES, int(CANDIDATE_SHARE * n)))
-            while left and len(rows := greedy.lower(rows, outside)):
-                block, edge = _largest(_keys(greedy.bounds[rows], rows), BLOCK)
-                greedy.pick_among(np.sort(rows[block]), max(outside, edge), left)
-                left = n_select - len(greedy.picks)
-                bar.update(len(greedy.picks) - bar.n)
-    return np.array(greedy.picks)
+    with chunk_map() as run, progress_bar(n_select, "coreset", "pick", show=progress) as bar:
+        frontier = Frontier(points, n_select)
+        picks = new = np.array([first_pick(n, seed)])
+        while len(picks) < n_select:
+            frontier.add(points[new], new)
+            rows, least = frontier.best(run)
+            bounds, left = frontier.bounds[rows], n_select - len(picks)
+            new = rows[pick_among(points[rows], bounds, rows, least, left)]
+            picks = np.concatenate([picks, new])
+            bar.update(len(picks) - bar.n)
+    return picks

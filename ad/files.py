@@ -4,12 +4,15 @@ import csv
 import errno
 import json
 import os
+import platform
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+HOST = re.sub(r"\W", "-", platform.node())[:40]  # process numbers are a host's own
 NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quota error
 
 
@@ -24,7 +27,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")
     try:
         yield partial
         partial.replace(path)

@@ -84,6 +84,7 @@ def score_images(
     *,
     unit: float = 1.0,
     device: str = "cpu",
+    neighbors: Neighbors | None = None,
 ) -> ImageScores:
     """Score every patch of every image, and every image.
 
@@ -98,10 +99,13 @@ def score_images(
         See `reweighting`; nothing else depends on it.
     device
         See `find_neighbors`.
+    neighbors
+        Of every patch, where they are known.
     """
     n_images, height, width, dim = features.shape
     queries, k = features.reshape(-1, dim), score.num_neighbors
-    neighbors = find_neighbors(queries, bank, k, index=score.index, device=device)
+    if neighbors is None:
+        neighbors = find_neighbors(queries, bank, k, index=score.index, device=device)
     flat = patch_scores(neighbors, squared=score.squared).reshape(n_images, height * width)
     images = flat.max(axis=1)
     if score.reweight:

@@ -116,5 +116,5 @@ def check_search(queries: np.ndarray, bank: np.ndarray, k: int) -> None:
     if not 1 <= k <= len(bank):
         raise ValueError(
             f"score.num_neighbors={k} must be 1 to the bank's n_patches={len(bank)}; "
-            f"lower it or raise coreset.ratio"
+            f"lower it or raise coreset.ratio (or coreset.size)"
         )

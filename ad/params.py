@@ -136,6 +136,7 @@ class Coreset(Section):
     """How a memory bank is drawn."""
 
     ratio: Share
+    size: integer_or_null(1, "by ratio") = None
     projection_dim: integer_or_null(1, "no projection") = None
 
 

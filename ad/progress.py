@@ -9,6 +9,4 @@ def progress_bar(total: int, what: str, unit: str, *, show: bool = True) -> tqdm
     Where it is shown, tqdm's own environment variables (``TQDM_DISABLE=1``) still apply; an
     explicit ``disable=False`` would override them.
     """
-    if not show:
-        return tqdm(disable=True)
-    return tqdm(total=total, desc=what, unit=unit, mininterval=0.5)
+    return tqdm(total=total, desc=what, unit=unit, mininterval=0.5) if show else tqdm(disable=True)

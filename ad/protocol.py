@@ -45,8 +45,9 @@ class Protocol:
     unit: float = 1.0
 
     def bank_size(self, n_patches: int) -> int:
-        """Return the size of a bank of so many patches: the ratio, and enough for every score."""
-        return min(n_patches, max(self.score.num_neighbors, round(self.coreset.ratio * n_patches)))
+        """Return the size of a bank of so many patches, with enough for every score."""
+        wanted = self.coreset.size or round(self.coreset.ratio * n_patches)
+        return min(n_patches, max(self.score.num_neighbors, wanted))
 
 
 def fold_indices(n_images: int, folds: int, *, shuffle: bool, seed: int) -> Folds:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ad import coreset as coreset_module
+from ad import frontier
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy
 from ad.dataset import of_split
@@ -97,17 +97,17 @@ def coreset(features: np.ndarray) -> dict:
 def measured_share(points: np.ndarray, n_select: int) -> float:
     """Return the share of all pairs of a point and a pick whose distance is measured at all."""
     counts = []
-    nearest = coreset_module._nearest
+    nearest = frontier._nearest
 
     def counting(left, right) -> np.ndarray:
         counts.append(len(left) * len(right))
         return nearest(left, right)
 
-    coreset_module._nearest = counting
+    frontier._nearest = counting
     try:
         k_center_greedy(points, n_select, seed=SEED, progress=False)
     finally:
-        coreset_module._nearest = nearest
+        frontier._nearest = nearest
     return sum(counts) / (len(points) * n_select)
 
 

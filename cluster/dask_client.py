@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from cluster.tasks import PATIENCE, RETRIES, Item, Map, Result, code_sha256, finish
+from cluster.tasks import FROZEN, PATIENCE, RETRIES, Item, Map, Result, code_sha256, finish
 
 try:
     import dask
@@ -31,24 +31,38 @@ def guarded(function: Callable[[Item], Result], item: Item, code: str) -> tuple[
         return False, " ".join(str(error).split())
 
 
-def _run(
-    client: Client, function: Callable[[Item], Result], items: Sequence[Item]
-) -> Iterator[Result]:
-    failed, code = [], code_sha256()
-    submit = partial(client.submit, guarded, pure=False, retries=RETRIES)
-    futures = [submit(function, item, code) for item in items]
-    for item, future in zip(items, futures, strict=True):
+class _OnDask:
+    def __init__(self, client: Client) -> None:
+        self.client, self.workers = client, len(client.nthreads())
+
+    def _where(self, number: int, workers: Sequence[str]) -> dict:
+        if not workers:
+            return {}
+        return {"workers": [workers[number % len(workers)]], "allow_other_workers": True}
+
+    def __call__(
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, stay: bool = False
+    ) -> Iterator[Result]:
+        failed, code = [], code_sha256()
+        submit = partial(self.client.submit, guarded, pure=False, retries=RETRIES)
         try:
-            done, result = future.result()
-        except KilledWorker as error:
-            done, result = False, f"its worker was lost {error.allowed_failures + 1} times"
+            workers = sorted(self.client.nthreads()) if stay else []
+            futures = [
+                submit(function, item, code, **self._where(number, workers))
+                for number, item in enumerate(items)
+            ]
+            for item, future in zip(items, futures, strict=True):
+                try:
+                    done, result = future.result()
+                except KilledWorker as error:
+                    done, result = False, f"its worker was lost {error.allowed_failures + 1} times"
+                if done:
+                    yield result
+                else:
+                    failed.append(f"{item}: {result}")
         except LOST:
             raise ConnectionError(GONE) from None
-        if done:
-            yield result
-        else:
-            failed.append(f"{item}: {result}")
-    finish(failed, len(items))
+        finish(failed, len(items))
 
 
 @contextmanager
@@ -60,6 +74,7 @@ def connected(address: str, memory_gb: float | None) -> Iterator[Map]:
                 {
                     "distributed.comm.timeouts.connect": f"{PATIENCE}s",
                     "distributed.scheduler.allowed-failures": RETRIES,
+                    "distributed.scheduler.worker-ttl": f"{FROZEN}s",
                 }
             )
         )
@@ -89,4 +104,4 @@ def connected(address: str, memory_gb: float | None) -> Iterator[Map]:
             raise ConnectionError(
                 f"worker {crowded[0]} runs several tasks in one process; start it with --nthreads 1"
             )
-        yield partial(_run, client)
+        yield _OnDask(client)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Map = Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]
 
 VARIABLE = "AD_CLUSTER"
 PATIENCE = 30  # seconds for a first worker
+FROZEN = 60  # seconds after which a worker of local:N that says nothing is given up
 RETRIES = 3  # of a task whose worker was lost
 ROOMS = ("ad", "cluster", "integer", "pretrained", "validation", "studies")
 
@@ -39,16 +39,42 @@ def finish(failed: Sequence[str], count: int) -> None:
         )
 
 
-def _here(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    failed = []
-    for item in items:
-        try:
-            result = function(item)
-        except (ValueError, OSError, MemoryError) as error:
-            failed.append(f"{item}: {error}")
-            continue
-        yield result
-    finish(failed, len(items))
+class Map(Protocol):
+    """A ``map`` over tasks.
+
+    Parameters
+    ----------
+    workers : int
+        Processes that run tasks.
+    """
+
+    workers: int
+
+    def __call__(
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, stay: bool = False
+    ) -> Iterator[Result]:
+        """Run a function on every item.
+
+        With ``stay`` item number i of every call goes to the same worker while there is one: what
+        it remembers saves work, and changes no result.
+        """
+
+
+class _Here:
+    workers = 1
+
+    def __call__(
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, stay: bool = False
+    ) -> Iterator[Result]:
+        failed = []
+        for item in items:
+            try:
+                result = function(item)
+            except (ValueError, OSError, MemoryError) as error:
+                failed.append(f"{item}: {error}")
+                continue
+            yield result
+        finish(failed, len(items))
 
 
 @contextmanager
@@ -72,7 +98,7 @@ def task_map(cluster: str | None = None, *, memory_gb: float | None = None) -> I
     """
     address = os.environ.get(VARIABLE) or cluster
     if not address:
-        yield _here
+        yield _Here()
         return
     from cluster.dask_client import connected  # an extra, which the default run does without
 

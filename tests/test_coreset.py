@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ad import coreset
+from ad import frontier
 from ad.coreset import first_pick, k_center_greedy, textbook_coreset
 from ad.projection import project, random_projection
 from integer import products
@@ -55,8 +55,8 @@ SIZES = {"as they are": {}, "small": {"FEWEST_CANDIDATES": 16, "BLOCK": 8, "TILE
 def test_whole_numbers_give_the_textbook_s_picks(name, sizes, monkeypatch):
     """Small sizes: few points are candidates, bounds go stale, tiles shrink, rounds end early."""
     for constant, value in SIZES[sizes].items():
-        monkeypatch.setattr(coreset, constant, value)
-        monkeypatch.setattr(coreset, "CANDIDATE_SHARE", 0.0)
+        monkeypatch.setattr(frontier, constant, value)
+        monkeypatch.setattr(frontier, "CANDIDATE_SHARE", 0.0)
     points = whole_cases()[name]
     for threads, seed in ((1, 0), (3, 1)):
         torch.set_num_threads(threads)
@@ -83,12 +83,12 @@ def test_the_engine_does_not_matter(monkeypatch):
 
 
 def test_most_distances_are_never_measured(monkeypatch):
-    monkeypatch.setattr(coreset, "FEWEST_CANDIDATES", 1024)
+    monkeypatch.setattr(frontier, "FEWEST_CANDIDATES", 1024)
     points = np.random.default_rng(3).normal(64, 15, (10_000, 12)).clip(0, 127).astype(np.uint8)
     measured = []
-    nearest = coreset._nearest
+    nearest = frontier._nearest
     monkeypatch.setattr(
-        coreset,
+        frontier,
         "_nearest",
         lambda left, right: (measured.append(len(left) * len(right)), nearest(left, right))[1],
     )
@@ -110,7 +110,7 @@ def greedy_slack(features: np.ndarray, picks: np.ndarray) -> float:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("candidates", [16, 8192])
 def test_floats_are_picked_greedily_up_to_rounding(dtype, candidates, monkeypatch):
-    monkeypatch.setattr(coreset, "FEWEST_CANDIDATES", candidates)
+    monkeypatch.setattr(frontier, "FEWEST_CANDIDATES", candidates)
     points = np.random.default_rng(0).standard_t(3, (1500, 12)).astype(dtype)
     picks = k_center_greedy(points, 600, seed=7, progress=False)
     assert len(set(picks.tolist())) == 600

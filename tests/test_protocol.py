@@ -98,6 +98,8 @@ def test_a_bank_is_large_enough_for_its_neighbours():
     assert few.bank_size(100) == 5
     assert few.bank_size(3) == 3
     assert few.bank_size(20_000) == 20
+    fixed = Protocol(Coreset(ratio=0.5, size=30), Score(num_neighbors=5), 0)
+    assert (fixed.bank_size(20_000), fixed.bank_size(7)) == (30, 7)
 
 
 @pytest.mark.parametrize("at_a_time", [32768, 2048])

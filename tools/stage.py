@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from ad.files import HOST
 from tools.parameters import read_stage
 
 STAGE = "DVC_STAGE"  # DVC names the stage to its command
@@ -86,8 +87,8 @@ def sweep() -> None:
     """Remove what processes that are gone left half written (see `ad.files.atomic_path`)."""
     for folder in WRITTEN:
         for path in Path(folder).rglob(".*.part"):  # any order: each one is looked at alone
-            number = path.name.split(".")[-2]
-            if number.isdigit() and not psutil.pid_exists(int(number)):
+            *_, host, number, _ = path.name.split(".")
+            if host == HOST and number.isdigit() and not psutil.pid_exists(int(number)):
                 path.unlink(missing_ok=True)
 
 

@@ -89,7 +89,8 @@ def default_choice(model: nn.Module, pipeline: Mapping[str, object]) -> Choice:
     Raises
     ------
     ValueError
-        With tiles or a region: synthetic anomalies are kept as whole inputs of the network.
+        With tiles or a region: synthetic anomalies are kept as whole inputs of the network.  With a
+        fixed size of banks: their ratio is searched.
     """
     tiles, region = pipeline.get("image_tiles", 1), pipeline.get("image_region")
     if tiles > 1 or region is not None:
@@ -97,6 +98,8 @@ def default_choice(model: nn.Module, pipeline: Mapping[str, object]) -> Choice:
             f"the search knows neither tiles nor regions: image.tiles={tiles}, "
             f"image.region={region}; set 1 and null for it"
         )
+    if size := pipeline.get("coreset_size"):
+        raise ValueError(f"the search varies the ratio: coreset.size={size}; set null for it")
     return Choice(
         pipeline["image_size"],
         named_layers(model, pipeline["backbone_layers"], setting="backbone.layers"),

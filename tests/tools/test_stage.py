@@ -16,6 +16,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from ad.files import HOST
 from tools.parameters import read_stage
 from tools.repro import reproduce
 from tools.stage import STAGE, inputs_state, stage_command, sweep, unchanged_inputs
@@ -38,8 +39,9 @@ PARAMS["image"]["size"] = 64
 CELL = """
 import os, time
 from pathlib import Path
+from ad.files import HOST
 artifacts = Path("../artifacts")
-partial = artifacts / f".result.txt.{os.getpid()}.part"
+partial = artifacts / f".result.txt.{HOST}.{os.getpid()}.part"
 partial.write_text("half")
 deadline = time.monotonic() + 30
 while not (artifacts / "go").exists() and time.monotonic() < deadline:
@@ -165,12 +167,13 @@ def test_outside_of_dvc_nothing_is_compared(folder, monkeypatch):
 def test_what_a_dead_process_left_half_written_goes(folder):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = Path(f"artifacts/.features.npy.{ended.pid}.part")
-    mine = Path(f"artifacts/.features.npy.{os.getpid()}.part")
-    for path in (left, mine):
+    left = Path(f"artifacts/.features.npy.{HOST}.{ended.pid}.part")
+    mine = Path(f"artifacts/.features.npy.{HOST}.{os.getpid()}.part")
+    elsewhere = Path(f"artifacts/.features.npy.another{HOST}.{ended.pid}.part")
+    for path in (left, mine, elsewhere):
         path.touch()
     sweep()
-    assert (left.exists(), mine.exists()) == (False, True)
+    assert (left.exists(), mine.exists(), elsewhere.exists()) == (False, True, True)
 
 
 DEAF = """

@@ -52,6 +52,9 @@ def test_the_default_is_the_pipelines():
     }
     expected = study.Choice(64, "layer2+layer3", 5, 0.1, 7, True)
     assert study.default_choice(MODEL, pipeline) == expected
+    for other in ({"image_tiles": 2}, {"image_region": [0, 0, 0.5, 1]}, {"coreset_size": 9}):
+        with pytest.raises(ValueError, match=f"the search.*{next(iter(other))[-4:]}"):
+            study.default_choice(MODEL, pipeline | other)
 
 
 def test_layers_get_their_names():
