@@ -31,8 +31,8 @@ from benchmarks.peers import FOLDS, TEAM, public_protocol
 from studies.shared.peak_memory import peak_resident_bytes
 
 
-def million() -> dict:
-    """Select 10,000 of 1,000,000 x 128 points that lie near 24 dimensions, as patches do."""
+def million_points() -> np.ndarray:
+    """Draw 1,000,000 x 128 points that lie near 24 dimensions, as patches do."""
     generator = np.random.default_rng(SEED)
     points = np.empty((1_000_000, 128), dtype=np.float32)
     directions = generator.standard_normal((24, 128), dtype=np.float32)
@@ -40,6 +40,12 @@ def million() -> dict:
         inside = generator.standard_normal((50_000, 24), dtype=np.float32)
         noise = generator.standard_normal((50_000, 128), dtype=np.float32)
         points[start : start + 50_000] = inside @ directions + np.float32(0.3) * noise
+    return points
+
+
+def million() -> dict:
+    """Select 10,000 of a million points."""
+    points = million_points()
     start = time.perf_counter()
     k_center_greedy(points, 10_000, seed=SEED, progress=False)
     return {"selection": time.perf_counter() - start, "picks": 10_000}

@@ -35,6 +35,10 @@ class _OnDask:
     def __init__(self, client: Client) -> None:
         self.client, self.workers = client, len(client.nthreads())
 
+    def worker_states(self) -> list[dict]:
+        """Return what the scheduler knows of each worker."""
+        return list(self.client.scheduler_info()["workers"].values())
+
     def _where(self, number: int, workers: Sequence[str]) -> dict:
         if not workers:
             return {}
@@ -74,6 +78,7 @@ def connected(address: str, memory_gb: float | None) -> Iterator[Map]:
                 {
                     "distributed.comm.timeouts.connect": f"{PATIENCE}s",
                     "distributed.scheduler.allowed-failures": RETRIES,
+                    "distributed.nanny.environ.TQDM_DISABLE": "1",
                     "distributed.scheduler.worker-ttl": f"{FROZEN}s",
                 }
             )

@@ -71,7 +71,7 @@ def allowed(path: Path) -> set[str]:
         "validation": {"validation"},
         "cluster": {"cluster"},
         "embedded": {*BELOW, "embedded"},
-        "benchmarks": {*ROOMS, "studies.shared"},
+        "benchmarks": {*ROOMS, "studies.shared", "studies.scale"},
     }
     return rooms.get(room, {*BELOW, "line", "pages", room})
 

@@ -77,6 +77,10 @@ class Shards:
                 found[place] = part[rows[place] - self.start(number)]
         return np.stack(found)
 
+    def sample(self, count: int) -> np.ndarray:
+        """Return about so many patches, evenly spread, shape (n, dim)."""
+        return self.take(np.arange(0, self.total, max(1, self.total // count)))
+
     def parts(self, count: int) -> list["Shards"]:
         """Deal successive shards out in so many parts, or one a shard where that is fewer."""
         split = np.array_split(np.arange(len(self)), min(count, len(self)))

@@ -54,6 +54,12 @@ class TwoRounds:
         """Return R / (r2 / 2): the same by the radius that was measured."""
         return _factor(self.radius, self.second)
 
+    def figures(self) -> dict[str, float | None]:
+        """Return the radii and the factors that are finite."""
+        found = {"first": self.first, "second": self.second, "radius": self.radius}
+        found |= {"factor_of_rounds": self.factor_of_rounds, "factor": self.factor}
+        return {key: value if math.isfinite(value) else None for key, value in found.items()}
+
 
 def _factor(radius: float, apart: float) -> float:
     if radius == 0:

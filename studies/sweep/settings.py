@@ -2,12 +2,11 @@
 
 import re
 from itertools import product
-from typing import Annotated
 
 import yaml
-from pydantic import Field
 
-from validation.sections import Allowed, Section, checked, different, integer, number
+from studies.shared.where import Where
+from validation.sections import checked, different, integer
 
 _SETTING = re.compile(r"([a-z_]+\.[a-z_]+) +(\S.*)")
 
@@ -27,17 +26,12 @@ def _grid(lines: list[str]) -> list[str]:
     return lines
 
 
-class Settings(Section):
+class Settings(Where):
     """Folders, parameters with their values, seeds, and where tasks run."""
 
     folders: checked(list[str], different, "a list of different folders")
     grid: checked(list[str], _grid, "a list of a parameter and its values each")
     seeds: integer(1, 1000)
-    cluster: Annotated[
-        Annotated[str, Field(pattern=r"\S")] | None,
-        Allowed("null, local:N, tcp://HOST:PORT or a scheduler's .json file"),
-    ] = None
-    worker_gb: number("a number above 0 (gigabytes)", gt=0) = 4.0
 
     def names(self) -> dict[str, str]:
         """Give each folder a name that can be a file's."""

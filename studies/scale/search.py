@@ -1,0 +1,167 @@
+"""Image scores against a large bank: exact over parts of it, or by inverted files of FAISS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from ad.determinism import sha256_file
+from ad.files import load_array
+from ad.indices import recall
+from ad.memory_bank import score_images
+from ad.neighbors import Neighbors, check_search, exact_neighbors
+from ad.params import Score
+from ad.progress import progress_bar
+from cluster.tasks import Map
+from studies.scale.shards import Shards
+from validation.sections import validate
+
+PART = 262_144  # bank patches in a part: each query's distances to one are held at a time
+IMAGES = 16  # scored at a time
+
+
+def merge(found: Sequence[Neighbors], k: int) -> Neighbors:
+    """Keep the k nearest of several searches; of patches as far, the lowest rows."""
+    squared = np.concatenate([each.squared_distances for each in found], axis=1)
+    indices = np.concatenate([each.indices for each in found], axis=1)
+    order = np.lexsort((indices, squared), axis=1)[:, :k]
+    return Neighbors(np.take_along_axis(squared, order, 1), np.take_along_axis(indices, order, 1))
+
+
+def neighbors_in_parts(
+    queries: np.ndarray, bank: np.ndarray, k: int, *, part: int = PART
+) -> Neighbors:
+    """Search a bank that may be memory-mapped, a part at a time; as `ad.neighbors` does in one."""
+    check_search(queries, bank, k)
+    found = []
+    for start in range(0, len(bank), part):
+        some = bank[start : start + part]
+        own = exact_neighbors(queries, some, min(k, len(some)))
+        found = [merge([*found, Neighbors(own.squared_distances, own.indices + start)], k)]
+    return found[0]
+
+
+def train_lists(bank: np.ndarray, lists: int, *, seed: int) -> np.ndarray:
+    """Return the centroids of an inverted file, float32 (lists, dim), by k-means in float32.
+
+    They depend on the machine's rounding, as the search by them does: it is approximate.
+    """
+    trainer = faiss.Kmeans(bank.shape[1], lists, niter=10, seed=seed, min_points_per_centroid=1)
+    trainer.train(np.ascontiguousarray(bank, dtype=np.float32))
+    return trainer.centroids
+
+
+def inverted_file(bank: np.ndarray, centroids: np.ndarray) -> faiss.IndexIVFFlat:
+    """Sort a bank into the lists of its centroids."""
+    coarse = faiss.IndexFlatL2(bank.shape[1])
+    coarse.add(centroids)
+    index = faiss.IndexIVFFlat(coarse, bank.shape[1], len(centroids))
+    index.is_trained = True
+    index.add(np.ascontiguousarray(bank, dtype=np.float32))
+    return index
+
+
+def inverted_neighbors(
+    queries: np.ndarray, index: faiss.IndexIVFFlat, k: int, *, probes: int
+) -> Neighbors:
+    """Search the nearest lists only; a query that finds fewer than k keeps what it has.
+
+    Raises
+    ------
+    ValueError
+        When a query's lists hold fewer than k patches.
+    """
+    index.nprobe = min(probes, index.nlist)
+    squared, rows = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+    if (rows < 0).any():
+        raise ValueError(
+            f"probes={probes} lists of {index.nlist} hold fewer than {k} patches for some query; "
+            f"raise probes"
+        )
+    return Neighbors(squared.astype(np.float64), rows.astype(np.int64))
+
+
+def sampled_recall(
+    queries: np.ndarray, bank: np.ndarray, centroids: np.ndarray, k: int, *, probes: int
+) -> float:
+    """Return the share of the exact neighbours of some queries that the inverted file finds."""
+    found = inverted_neighbors(queries, inverted_file(bank, centroids), k, probes=probes)
+    return recall(found, neighbors_in_parts(queries, bank, k))
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A bank on disk, and how it is searched.
+
+    Parameters
+    ----------
+    path, sha256 : str
+        ``.npy`` of shape (n_bank, dim).
+    centroids : str, optional
+        ``.npy`` of an inverted file's centroids; by default the search is exact.
+    probes : int
+        Lists that a query looks at.
+    """
+
+    path: str
+    sha256: str
+    centroids: str | None = None
+    probes: int = 1
+
+    def read(self) -> np.ndarray:
+        """Map the bank after its hash was compared."""
+        path = Path(self.path)
+        if not path.is_file() or sha256_file(path) != self.sha256:
+            raise ValueError(f"{path} is not the bank that is meant; give every worker the same")
+        return load_array(path)
+
+
+@lru_cache(maxsize=1)
+def _opened(bank: Bank) -> tuple[np.ndarray, faiss.IndexIVFFlat | None]:
+    patches = bank.read()
+    if bank.centroids is None:
+        return patches, None
+    return patches, inverted_file(patches, np.load(bank.centroids, allow_pickle=False))
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """One shard of images to be scored; ``score`` are the pipeline's settings as JSON values."""
+
+    shards: Shards
+    bank: Bank
+    score: dict
+
+    def __str__(self) -> str:
+        """Name the task in messages."""
+        return f"{self.shards.folder}, {self.shards.names[0]}"
+
+
+def score_shard(task: ScoreTask) -> np.ndarray:
+    """Score a shard's images: float64, shape (n_images,)."""
+    score, (bank, index) = validate(task.score, Score), _opened(task.bank)
+    features, found = task.shards.images(0), []
+    for start in range(0, len(features), IMAGES):
+        some = np.asarray(features[start : start + IMAGES])
+        queries, k = some.reshape(-1, some.shape[-1]), score.num_neighbors
+        if index is None:
+            near = neighbors_in_parts(queries, bank, k)
+        else:
+            near = inverted_neighbors(queries, index, k, probes=task.bank.probes)
+        scores = score_images(some, bank, score, unit=task.shards.unit, neighbors=near)
+        found.append(scores.images)
+    return np.concatenate(found)
+
+
+def score_shards(run: Map, shards: Shards, bank: Bank, score: Score) -> np.ndarray:
+    """Score all images of some shards, in their order."""
+    tasks = [ScoreTask(part, bank, score.model_dump()) for part in shards.parts(len(shards))]
+    with progress_bar(len(tasks), "score", "shard") as bar:
+        found = []
+        for scores in run(score_shard, tasks):
+            found.append(scores)
+            bar.update(1)
+    return np.concatenate(found)
