@@ -49,10 +49,10 @@ def silence_warnings(module: str) -> None:
 
 
 def available_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Count the cores that this process may use, no more than ``OMP_NUM_THREADS`` says."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(cores or 1, max(1, int(said))) if said.isdigit() else cores or 1
 
 
 @contextmanager

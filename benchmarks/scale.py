@@ -97,7 +97,7 @@ def search(points: np.ndarray) -> dict:
     queries, bank = points[:QUERIES], points[-PICKS:]
     exact, near = seconds(exact_neighbors, queries, bank, 5)
     lists = round(4 * PICKS**0.5)
-    index = inverted_file(bank, train_lists(bank, lists, seed=SEED))
+    index = inverted_file(bank, train_lists(bank, lists))
     flat, _ = seconds(faiss_neighbors, queries, bank, 5, index="faiss_flat")
     listed, found = seconds(inverted_neighbors, queries, index, 5, probes=16)
     hits = [len(np.intersect1d(a, b)) for a, b in zip(found.indices, near.indices, strict=True)]
@@ -166,16 +166,11 @@ def _line(name: str, cost: Cost) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def page() -> str:
-    """Write the page's text from the rates."""
-    stored = read_json(RATES)
-    rates, measured = Rates(**stored["rates"]), stored["measured"]
+def measured_part(rates: Rates, measured: dict) -> str:
+    """Write what was measured."""
     chosen, found = measured["selection"], measured["search"]
     proof = chosen["certificate"]
-    extrapolated = FAB.images * FAB.patches * FAB.picks * FAB.dim
-    share = chosen["shape"][0] * chosen["picks"] * chosen["shape"][1] / extrapolated
-    parts = [
-        f"""# What a million images take
+    return f"""# What a million images take
 
 A model on paper: sums and quotients of rates that `python -m benchmarks.scale` measured on
 {measured["cores"]} cores of one machine. No cluster of the sizes below was at hand. How to run
@@ -195,8 +190,13 @@ one is in the README, "Beyond one machine".
 The exact selection measures few distances: most patches' bounds say that they cannot be the
 farthest. That is why two rounds gain little time here. They gain exchanges: two, where the exact
 selection takes {chosen["rounds"]}.
+"""
 
-## What follows for {FAB.images:,} images
+
+def model_part(rates: Rates) -> str:
+    """Write what follows from it, on some nodes."""
+    parts = [
+        f"""## What follows for {FAB.images:,} images
 
 {FAB.patches} patches of {FAB.dim} dimensions an image ({FAB.images * FAB.patches * FAB.dim / 1e9:,.0f} GB of shards), a bank of
 `coreset.size: {FAB.picks}`, and as many images to be scored; nodes of {CORES} cores, one process
@@ -205,8 +205,15 @@ a core, {NETWORK / 1e9:.0f} GB/s of network at the coordinator (assumed), a stor
     ]
     for nodes in (1, 16, 256):
         parts.append(f"### {nodes} node{'s' * (nodes > 1)}\n\n{table(FAB, rates, nodes)}\n")
-    parts.append(
-        f"""## How far this is from what was measured
+    return "\n".join(parts)
+
+
+def limits_part(measured: dict) -> str:
+    """Say how far the model is from what was measured."""
+    n, dim = measured["selection"]["shape"]
+    whole = FAB.images * FAB.patches * FAB.picks * FAB.dim
+    share = n * measured["selection"]["picks"] * dim / whole
+    return f"""## How far this is from what was measured
 
 The selection that was timed is {share:.1e} of this one's patches times picks times dimensions; the
 rest is extrapolated. Extrapolated, too, are: rates a core where {CORES} share a machine's memory,
@@ -217,7 +224,13 @@ or full disks, lost workers (their shards are measured again against all picks),
 A bank at a fixed ratio would grow with the images, and its selection and scoring with their square:
 1 % of these patches are {FAB.images * FAB.patches // 100:,}. `coreset.size` holds it.
 """
-    )
+
+
+def page() -> str:
+    """Write the page's text from the rates."""
+    stored = read_json(RATES)
+    rates, measured = Rates(**stored["rates"]), stored["measured"]
+    parts = measured_part(rates, measured), model_part(rates), limits_part(measured)
     return "\n".join(parts)
 
 

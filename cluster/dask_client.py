@@ -9,7 +9,7 @@ from cluster.tasks import FROZEN, PATIENCE, RETRIES, Item, Map, Result, code_sha
 
 try:
     import dask
-    from distributed import CancelledError, Client, KilledWorker, LocalCluster, TimeoutError
+    from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, TimeoutError
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 except ImportError as missing:
@@ -18,6 +18,7 @@ except ImportError as missing:
     ) from None
 
 LOST = (CancelledError, FutureCancelledError, CommClosedError, TimeoutError, OSError)
+CHECK = 5  # seconds until it is looked whether a task's worker is still there
 GONE = "the scheduler is gone; finished rows stay, run it again to go on"
 
 
@@ -39,25 +40,35 @@ class _OnDask:
         """Return what the scheduler knows of each worker."""
         return list(self.client.scheduler_info()["workers"].values())
 
-    def _where(self, number: int, workers: Sequence[str]) -> dict:
-        if not workers:
-            return {}
-        return {"workers": [workers[number % len(workers)]], "allow_other_workers": True}
+    def _wait(self, future: Future, place: str | None, again: Callable[[], Future]) -> object:
+        """Wait for a task; one that is bound to a worker that is gone starts again, anywhere.
+
+        Dask itself gives it to another worker only if there is one at the moment of the loss.
+        """
+        while place is not None:
+            try:
+                return future.result(timeout=CHECK)
+            except TimeoutError:
+                if place not in self.client.nthreads():
+                    future.cancel()
+                    future, place = again(), None
+        return future.result()
 
     def __call__(
         self, function: Callable[[Item], Result], items: Sequence[Item], *, stay: bool = False
     ) -> Iterator[Result]:
         failed, code = [], code_sha256()
-        submit = partial(self.client.submit, guarded, pure=False, retries=RETRIES)
+        submit = partial(self.client.submit, guarded, function, pure=False, retries=RETRIES)
         try:
             workers = sorted(self.client.nthreads()) if stay else []
+            places = [workers[n % len(workers)] if workers else None for n in range(len(items))]
             futures = [
-                submit(function, item, code, **self._where(number, workers))
-                for number, item in enumerate(items)
+                submit(item, code, workers=place and [place], allow_other_workers=bool(place))
+                for item, place in zip(items, places, strict=True)
             ]
-            for item, future in zip(items, futures, strict=True):
+            for item, place, future in zip(items, places, futures, strict=True):
                 try:
-                    done, result = future.result()
+                    done, result = self._wait(future, place, partial(submit, item, code))
                 except KilledWorker as error:
                     done, result = False, f"its worker was lost {error.allowed_failures + 1} times"
                 if done:
@@ -79,6 +90,7 @@ def connected(address: str, memory_gb: float | None) -> Iterator[Map]:
                     "distributed.comm.timeouts.connect": f"{PATIENCE}s",
                     "distributed.scheduler.allowed-failures": RETRIES,
                     "distributed.nanny.environ.TQDM_DISABLE": "1",
+                    "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "passive",
                     "distributed.scheduler.worker-ttl": f"{FROZEN}s",
                 }
             )

@@ -5,6 +5,10 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Threads that wait by spinning make a test on busy cores a hundred times as long; read once, by
+# the library that PyTorch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numpy as np
 import pytest
 import torch

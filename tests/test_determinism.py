@@ -282,3 +282,11 @@ def test_a_gpu_that_is_not_there(monkeypatch, one_line: Callable):
     with pytest.raises(ValueError) as caught:
         resolve_device("cuda")
     one_line(caught, "runtime.device=cuda", "no GPU", "auto or cpu")
+
+
+def test_cores_are_no_more_than_openmp_is_told(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = available_cores()
+    for said, expected in (("1", 1), ("1,4", 1), ("999", cores), ("", cores), ("x", cores)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert available_cores() == expected

@@ -7,6 +7,7 @@ run is the setting ``cluster`` of studies/scale/params.yaml, or the variable AD_
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ import yaml
 from ad.dataset import ImageRecord, of_split, read_manifest
 from ad.determinism import set_determinism, sha256_file
 from ad.files import load_array, save_array, write_csv, write_json
+from ad.metrics import both_classes, f1_score, image_auroc
 from ad.params import Params
 from ad.protocol import Protocol, fold_indices, fold_threshold
 from cluster.tasks import Map, task_map
 from studies.scale.cost import announce
 from studies.scale.extraction import Picture, extract_shards, network_of
-from studies.scale.results import figures
 from studies.scale.search import Bank, sampled_recall, score_shards, train_lists
 from studies.scale.selection import select
 from studies.scale.settings import Settings
@@ -28,7 +29,8 @@ from studies.scale.shards import Shards
 from studies.scale.two_rounds import select_in_two_rounds
 from validation.sections import validate
 
-FOLDER = Path("artifacts/studies/scale")
+SHARDS = Path("artifacts/studies/scale/shards")  # kept over runs: each file is named by what it is
+RESULT = Path("artifacts/studies/scale/result")
 KINDS = ("train", "held_out", "test")
 
 
@@ -47,10 +49,20 @@ def pictures(records: list[ImageRecord], data: str) -> list[Picture]:
 
 def write_bank(shards: Shards, rows: np.ndarray, name: str) -> Bank:
     """Write a bank and the rows that it was taken from."""
-    path = FOLDER / f"bank_{name}.npy"
-    save_array(FOLDER / f"rows_{name}.npy", rows)
+    path = RESULT / f"bank_{name}.npy"
+    save_array(RESULT / f"rows_{name}.npy", rows)
     save_array(path, shards.take(rows))
     return Bank(path.as_posix(), sha256_file(path))
+
+
+def figures(labels: Sequence[int | None], scores: np.ndarray, threshold: float) -> dict:
+    """Return a method's figures; quality only where labels allow."""
+    flags = scores > threshold
+    found = {"threshold": threshold, "flagged": int(flags.sum())}
+    if None in labels or not both_classes(np.array(labels)):
+        return found
+    known = np.array(labels)
+    return found | {"image_auroc": image_auroc(known, scores), "f1": f1_score(known, flags)}
 
 
 class Study:
@@ -70,7 +82,7 @@ class Study:
         images = self.settings.images_per_shard
         self.shards = {
             kind: extract_shards(
-                self.run, network, pictures(own, data), FOLDER / "shards" / kind, images=images
+                self.run, network, pictures(own, data), SHARDS / kind, images=images
             )
             for kind, own in self.records.items()
         }
@@ -110,8 +122,8 @@ class Study:
         """Search a bank by inverted files, and measure their recall."""
         patches, settings = bank.read(), self.settings
         lists = settings.lists_of(len(patches))
-        centroids = train_lists(patches, lists, seed=self.params.seed)
-        path = FOLDER / "centroids.npy"
+        centroids = train_lists(patches, lists)
+        path = RESULT / "centroids.npy"
         save_array(path, centroids)
         queries = self.shards["test"].sample(settings.recall_queries)
         k = self.params.score.num_neighbors
@@ -124,13 +136,13 @@ class Study:
         """Write scores and figures."""
         ids = [record.id for record in self.records["test"]]
         columns = [self.scores[name].tolist() for name in self.scores]
-        write_csv(FOLDER / "scores.csv", ["id", *self.scores], zip(ids, *columns, strict=True))
+        write_csv(RESULT / "scores.csv", ["id", *self.scores], zip(ids, *columns, strict=True))
         sizes = {
             kind: {"images": len(self.records[kind]), "patches": own.total, "shards": len(own)}
             for kind, own in self.shards.items()
         }
         results = {"shards": sizes, "size": self.size, "methods": self.found}
-        write_json(FOLDER / "results.json", results)
+        write_json(RESULT / "results.json", results)
 
 
 def main() -> None:

@@ -1,26 +1,19 @@
 """Figures of a large bank's methods, and what they show."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from ad.metrics import both_classes, f1_score, image_auroc
+from ad.files import read_csv
+from pages.plots import NEUTRAL_COLOUR, NORMAL_COLOUR
 
 WORDS = {
     "exact": "exact selection, exact search",
     "two_rounds": "two rounds, exact search",
     "inverted_file": "exact selection, inverted file",
 }
-
-
-def figures(labels: Sequence[int | None], scores: np.ndarray, threshold: float) -> dict:
-    """Return a method's figures; quality only where labels allow."""
-    flags = scores > threshold
-    found = {"threshold": threshold, "flagged": int(flags.sum())}
-    if None in labels or not both_classes(np.array(labels)):
-        return found
-    known = np.array(labels)
-    return found | {"image_auroc": image_auroc(known, scores), "f1": f1_score(known, flags)}
 
 
 def rows(results: Mapping) -> list[dict]:
@@ -35,37 +28,67 @@ def rows(results: Mapping) -> list[dict]:
     return laid
 
 
-def findings(
-    results: Mapping, scores: Mapping[str, Sequence[float]], same: bool | None, fold: str
-) -> str:
+def read_scores(path: Path) -> dict[str, np.ndarray]:
+    """Read the test images' scores, method by method."""
+    table = read_csv(path)
+    return {
+        name: np.array([float(row[name]) for row in table]) for name in table[0] if name != "id"
+    }
+
+
+def rows_among_all(rows: np.ndarray, held_out: np.ndarray, patches: int) -> np.ndarray:
+    """Turn rows among the kept normals' patches into rows among all normals' patches.
+
+    Parameters
+    ----------
+    rows : array of int
+    held_out : array of bool, shape (n_normals,)
+    patches : int
+        Of all kept normals together.
+    """
+    kept = np.flatnonzero(~held_out)
+    grid = patches // len(kept)
+    return kept[rows // grid] * grid + rows % grid
+
+
+def draw(axes: Sequence[Axes], results: Mapping, scores: Mapping[str, np.ndarray]) -> None:
+    """Draw each shortcut's scores over the exact ones, with both thresholds."""
+    others = [name for name in scores if name != "exact"]
+    for ax, name in zip(axes, others, strict=False):
+        ax.plot(scores["exact"], scores[name], ".", color=NORMAL_COLOUR)
+        ax.axvline(results["methods"]["exact"]["threshold"], color=NEUTRAL_COLOUR, linestyle=":")
+        ax.axhline(results["methods"][name]["threshold"], color=NEUTRAL_COLOUR, linestyle=":")
+        ax.set_xlabel(f"score: {WORDS['exact']}")
+        ax.set_ylabel(f"score: {WORDS[name]}")
+        ax.set_title("a test image a dot; dotted: thresholds")
+
+
+def findings(results: Mapping, scores: Mapping[str, np.ndarray], same: bool | None) -> str:
     """Say what sharding changes.
 
     Parameters
     ----------
     scores : mapping of method to scores of the test images
-    same : bool, optional
-        The exact rows are those of the pipeline's ``fold``; ``None``: other settings, not compared.
+    same : bool or None
+        Whether the exact selection is the pipeline's of its first fold; ``None``: it did not run.
     """
     methods, shards = results["methods"], results["shards"]["train"]
     text = []
     if "exact" in methods:
-        head = (
-            f"**Selected over {shards['shards']} shards, the bank of {results['size']:,} of "
-            f"{shards['patches']:,} patches "
+        end = (
+            "is the pipeline's of its first fold, pick by pick" if same else "is NOT the pipeline's"
         )
-        ends = {
-            True: f"is the pipeline's of {fold}, row by row.** ",
-            False: f"differs from the pipeline's of {fold}: that is an error.** ",
-            None: f"was not compared with the pipeline's of {fold}, whose settings differ.** ",
-        }
-        text.append(head + ends[same])
+        text.append(
+            f"**Selected over {shards['shards']} shards, the bank of {results['size']:,} of "
+            f"{shards['patches']:,} patches {end}.**"
+        )
     if "two_rounds" in methods:
         rounds = methods["two_rounds"]["two_rounds"]
         proved, radii = rounds["factor"], rounds["factor_of_rounds"]
         text.append(
-            f"Two rounds reach every patch within {_times(proved)} the best possible radius "
-            f"(proved by the radius that was measured; by both rounds' radii alone "
-            f"{_times(radii)}). {_against(methods, scores, 'two_rounds')}"
+            f"Two rounds leave no patch farther from the bank than {_times(proved)} the best "
+            f"possible radius, by the radius that was measured, and {_times(radii)} by the radii "
+            f"of both rounds alone. {_against(methods, scores, 'two_rounds')}"
         )
     if "inverted_file" in methods:
         found = methods["inverted_file"]
@@ -76,22 +99,19 @@ def findings(
         )
     text.append(
         "Of so few images this shows that the parts fit together, not how long a million take: "
-        "[docs/scale.md](../../docs/scale.md) reckons that from measured rates."
+        "`docs/scale.md` reckons that from measured rates."
     )
     return "\n\n".join(text)
 
 
 def _times(factor: float | None) -> str:
-    return "no proven multiple of" if factor is None else f"{factor:.2f} times"
+    return "an unproven multiple of" if factor is None else f"{factor:.2f} times"
 
 
-def _against(methods: Mapping, scores: Mapping[str, Sequence[float]], name: str) -> str:
+def _against(methods: Mapping, scores: Mapping[str, np.ndarray], name: str) -> str:
     """Compare a method's decisions with the exact one's, image by image."""
     if "exact" not in scores:
         return ""
-    flags = {
-        each: np.array(scores[each], dtype=float) > methods[each]["threshold"]
-        for each in ("exact", name)
-    }
+    flags = {each: scores[each] > methods[each]["threshold"] for each in ("exact", name)}
     differing = int((flags["exact"] != flags[name]).sum())
     return f"{differing} of {len(flags[name])} test images are decided otherwise than by exact."

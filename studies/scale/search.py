@@ -16,6 +16,7 @@ from ad.neighbors import Neighbors, check_search, exact_neighbors
 from ad.params import Score
 from ad.progress import progress_bar
 from cluster.tasks import Map
+from integer.products import is_whole
 from studies.scale.shards import Shards
 from validation.sections import validate
 
@@ -44,20 +45,29 @@ def neighbors_in_parts(
     return found[0]
 
 
-def train_lists(bank: np.ndarray, lists: int, *, seed: int) -> np.ndarray:
-    """Return the centroids of an inverted file, float32 (lists, dim), by k-means in float32.
+def train_lists(bank: np.ndarray, lists: int, *, rounds: int = 10) -> np.ndarray:
+    """Return the centroids of an inverted file by k-means, of the bank's dtype, (lists, dim).
 
-    They depend on the machine's rounding, as the search by them does: it is approximate.
+    It starts from rows that are evenly spread.  From whole numbers every step is exact, and a mean
+    is rounded once: FAISS's own k-means depends on the machine's rounding.
     """
-    trainer = faiss.Kmeans(bank.shape[1], lists, niter=10, seed=seed, min_points_per_centroid=1)
-    trainer.train(np.ascontiguousarray(bank, dtype=np.float32))
-    return trainer.centroids
+    centroids = np.array(bank[np.linspace(0, len(bank) - 1, lists).astype(np.int64)])
+    whole = is_whole(centroids, "centroids")
+    for _ in range(rounds):
+        owner = exact_neighbors(bank, centroids, 1).indices[:, 0]
+        sums = np.zeros(centroids.shape, np.int64 if whole else np.float64)
+        np.add.at(sums, owner, bank)
+        counts = np.bincount(owner, minlength=lists)[:, None]
+        means = sums / np.maximum(counts, 1)
+        centroids = np.where(counts > 0, np.rint(means) if whole else means, centroids)
+        centroids = centroids.astype(bank.dtype)
+    return centroids
 
 
 def inverted_file(bank: np.ndarray, centroids: np.ndarray) -> faiss.IndexIVFFlat:
     """Sort a bank into the lists of its centroids."""
     coarse = faiss.IndexFlatL2(bank.shape[1])
-    coarse.add(centroids)
+    coarse.add(centroids.astype(np.float32))
     index = faiss.IndexIVFFlat(coarse, bank.shape[1], len(centroids))
     index.is_trained = True
     index.add(np.ascontiguousarray(bank, dtype=np.float32))

@@ -1,0 +1,269 @@
+"""Extraction in shards, its figures and words, the cost model and the settings."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from settings_cases import cases, check_examples, check_invalid, check_missing
+from small_data import save_png, write_mvtec
+
+from ad.backbone import load_backbone
+from ad.dataset import of_split
+from ad.extraction import features_of, make_extractor
+from ad.params import Params
+from benchmarks.scale import FAB, page, rates_of
+from cluster.tasks import task_map
+from studies.scale import results
+from studies.scale.cost import Rates, Work, announce, costs, duration, read_rates
+from studies.scale.extraction import Picture, extract_shards, network_of, shard_tasks
+from studies.scale.settings import Settings
+from tools.scan import scan
+from validation.sections import validate
+
+ROOT = Path(__file__).resolve().parents[3]
+OWN = yaml.safe_load((ROOT / "studies/scale/params.yaml").read_text(encoding="utf-8"))
+VALID = {
+    "images_per_shard": [1, 512],
+    "methods": [["exact"], ["two_rounds", "inverted_file"]],
+    "oversampling": [1.01, 8.0],
+    "lists": [None, 1, 4096],
+    "probes": [1, 16],
+    "recall_queries": [1, 1000],
+    "cluster": [None, "local:2", "tcp://host:8786", "scheduler.json"],
+    "worker_gb": [0.5, 64.0],
+}
+INVALID = {
+    "images_per_shard": [0, 1.5, None, True],
+    "methods": [[], ["exact", "exact"], ["fast"], "exact"],
+    "oversampling": [1.0, 0.5, None],
+    "lists": [0, -1, 2.5],
+    "probes": [0, None],
+    "recall_queries": [0, "10"],
+    "cluster": ["", " ", 3],
+    "worker_gb": [0.0, -1.0, None],
+}
+
+
+def test_the_settings_in_the_file_are_good():
+    check_examples(Settings, OWN, VALID, INVALID)
+    validate(OWN, Settings)
+
+
+@pytest.mark.parametrize(("key", "value"), cases(INVALID))
+def test_a_bad_setting_is_one_line(key, value, one_line):
+    check_invalid(Settings, OWN, key, value, one_line)
+
+
+@pytest.mark.parametrize("key", sorted(set(OWN) - {"cluster", "worker_gb"}))
+def test_a_missing_setting_is_named(key, one_line):
+    check_missing(Settings, OWN, key, one_line)
+
+
+def test_lists_follow_the_bank():
+    settings = validate(OWN, Settings)
+    assert (settings.lists_of(10_000), settings.lists_of(9)) == (400, 9)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> tuple[Params, list[Picture], list[Picture]]:
+    """Draw a small category."""
+    root = tmp_path_factory.mktemp("scale") / "data"
+    write_mvtec(root, n_train=7, n_normal=2, n_anomalous=3, size=32)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["image"]["size"], params["data"] = 32, {"path": str(root), "locked": None}
+    params["backbone"] |= {"name": "resnet10t", "weights": "random", "layers": ["layer2"]}
+    records = scan(root)
+    both = [
+        [Picture(f"{root}/{r.path}", r.sha256) for r in of_split(records, kind)]
+        for kind in ("train", "test")
+    ]
+    return validate(params, Params), *both
+
+
+def test_shards_hold_the_pipelines_features(small, tmp_path):
+    params, normals, test = small
+    network = network_of(params, normals)
+    with task_map() as run:
+        shards = extract_shards(run, network, test, tmp_path, images=2)
+    assert (len(shards), shards.total) == (3, 5 * 16)
+    backbone = load_backbone(params.backbone, seed=params.seed)
+    paths = [Path(each.path) for each in normals]
+    how = {"arithmetic": "integer", "device": "cpu"}
+    extractor = make_extractor(backbone, params.image, params.patch, paths, **how)
+    whole = features_of(extractor, [Path(each.path) for each in test], params.runtime)
+    np.testing.assert_array_equal(
+        np.concatenate([shards.images(number) for number in range(3)]), whole
+    )
+    assert shards.unit == extractor.unit
+
+
+def test_shards_that_are_there_stay_and_what_is_missing_is_made(small, tmp_path):
+    params, normals, test = small
+    network = network_of(params, normals)
+    with task_map() as run:
+        before = extract_shards(run, network, test, tmp_path, images=2)
+    gone, kept = (tmp_path / before.names[number] for number in (1, 2))
+    gone.unlink()
+    time = kept.stat().st_mtime_ns
+    with task_map() as run:
+        assert extract_shards(run, network, test, tmp_path, images=2) == before
+    assert gone.is_file() and kept.stat().st_mtime_ns == time
+
+
+def test_shards_are_the_same_on_dask(small, tmp_path):
+    pytest.importorskip("distributed", reason="the extra 'cluster' is missing")
+    params, normals, test = small
+    network = network_of(params, normals)
+    with task_map() as run:
+        here = extract_shards(run, network, test, tmp_path / "here", images=2)
+    with task_map("local:2") as run:
+        there = extract_shards(run, network, test, tmp_path / "there", images=2)
+    assert (there.names, there.hashes, there.unit) == (here.names, here.hashes, here.unit)
+
+
+def test_a_shard_s_name_follows_what_it_is_computed_from(small, tmp_path):
+    params, normals, test = small
+
+    def names(params: Params, own: list[Picture]) -> list[str]:
+        network = network_of(params, own)
+        return [task.path for task in shard_tasks(network, test, tmp_path, images=2)]
+
+    before = names(params, normals)
+    silent = params.model_copy(update={"runtime": params.runtime.model_copy(update={"threads": 1})})
+    assert names(silent, normals) == before
+    resized = params.model_copy(update={"image": params.image.model_copy(update={"size": 64})})
+    assert not set(names(resized, normals)) & set(before)
+    assert not set(names(params, normals[1:])) & set(before)  # other scales
+
+
+def test_a_damaged_image_names_its_shard_and_the_others_are_made(small, tmp_path):
+    params, normals, test = small
+    copies = []
+    for number, picture in enumerate(test):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(Path(picture.path).read_bytes())
+        copies.append(Picture(str(path), picture.sha256))
+    save_png(tmp_path / "2.png", np.zeros((32, 32, 3), np.uint8))
+    network, folder = network_of(params, normals), tmp_path / "shards"
+    with task_map() as run, pytest.raises(RuntimeError) as caught:
+        extract_shards(run, network, copies, folder, images=2)
+    assert "1 of 3 tasks failed" in str(caught.value) and "2.png is not the" in str(caught.value)
+    assert len(sorted(folder.glob("*.npy"))) == 2 and not (folder / "index.json").exists()
+    odd = replace(network, weights="0" * 64)
+    with task_map() as run, pytest.raises(RuntimeError, match="this worker has other weights"):
+        extract_shards(run, odd, test, tmp_path / "odd", images=9)
+
+
+RESULTS = {
+    "shards": {"train": {"images": 3, "patches": 12, "shards": 2}},
+    "size": 5,
+    "methods": {
+        "exact": {"threshold": 1.0, "flagged": 1, "f1": 0.5, "image_auroc": 0.75},
+        "two_rounds": {
+            "threshold": 2.0,
+            "flagged": 0,
+            "two_rounds": {"factor": 2.4, "factor_of_rounds": None},
+        },
+        "inverted_file": {"threshold": 1.0, "flagged": 1, "recall": 0.5, "recall_queries": 8},
+    },
+}
+SCORES = {
+    "exact": np.array([0.5, 1.5]),
+    "two_rounds": np.array([0.5, 1.5]),
+    "inverted_file": np.array([0.6, 1.4]),
+}
+
+
+def test_the_words_follow_the_figures():
+    words = results.findings(RESULTS, SCORES, True)
+    assert "over 2 shards, the bank of 5 of 12 patches is the pipeline's" in words
+    assert "2.40 times the best" in words and "an unproven multiple of by the radii" in words
+    assert "1 of 2 test images are decided otherwise" in words
+    assert "finds 50.0% of the exact neighbours of 8 test patches. 0 of 2" in words
+    assert "NOT the pipeline" in results.findings(RESULTS, SCORES, False)
+    alone = RESULTS | {"methods": {"two_rounds": RESULTS["methods"]["two_rounds"]}}
+    assert "decided" not in results.findings(alone, {"two_rounds": np.zeros(2)}, None)
+    assert "F1" not in results.rows(alone)[0] and results.rows(RESULTS)[0]["F1"] == "0.500"
+
+
+def test_rows_among_the_kept_become_rows_among_all():
+    held_out = np.array([True, False, True, False])
+    rows = np.array([0, 2, 3, 5])  # of images 1 and 3, three patches each
+    assert results.rows_among_all(rows, held_out, 6).tolist() == [3, 5, 9, 11]
+
+
+RATES = Rates(
+    images=10.0,
+    selected=1e9,
+    in_two_rounds=2e9,
+    compared=1e9,
+    listed=1e9,
+    round_seconds=0.5,
+    picks_per_round=100.0,
+)
+
+
+def test_the_model_by_hand():
+    work = Work(images=1000, patches=100, dim=10, picks=1000, queries=10)
+    found = costs(work, RATES, nodes=2, cores=5)
+    assert found["extraction"].seconds == 10
+    exact = found["exact selection"]
+    # 100,000 x 1,000 x 10 distances on ten cores, ten rounds, picks to ten workers and back.
+    talk = 1000 * 10 * 10 + 10 * 10 * 256 * 10
+    assert exact.seconds == pytest.approx(0.1 + 5 + talk / 1e9)
+    assert (exact.bottleneck, exact.network_gb) == ("rounds", pytest.approx(talk / 1e9))
+    assert exact.memory_gb == pytest.approx(0.6 + (1e5 * 10 + 24 * 1e5) / 10 / 1e9)
+    assert found["exact scoring"].seconds == pytest.approx(1000 * 1000 * 10 / 1e9 / 10)
+
+
+def test_twice_the_nodes_never_take_longer_than_the_rounds_and_the_network():
+    few, many = (costs(FAB, read_rates(), nodes=n, cores=16) for n in (16, 32))
+    assert many["exact scoring"].seconds == pytest.approx(few["exact scoring"].seconds / 2)
+    assert many["exact selection"].network_gb == pytest.approx(
+        2 * few["exact selection"].network_gb
+    )
+
+
+def test_durations_are_said_in_units_that_suit():
+    said = [duration(s) for s in (0.2, 5, 119, 300, 7200, 400_000)]
+    assert said == ["under 1 s", "5 s", "119 s", "5 min", "2 h", "5 days"]
+
+
+def test_work_is_announced_with_time_memory_and_network():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    counts = {"train": 170, "held_out": 43, "test": 100}
+    words = announce(counts, validate(params, Params), 2, (313, 28, 28, 152))
+    assert "133,280 patches of 152 dimensions, a bank of 1,333, 2 process(es)" in words
+    assert "exact selection" in words and "GB a process" in words and "over the network" in words
+
+
+def test_the_page_is_what_the_rates_say():
+    assert (ROOT / "docs/scale.md").read_text(encoding="utf-8") == page()
+
+
+def test_rates_are_those_of_one_core():
+    measured = {
+        "selection": {
+            "shape": [100, 10],
+            "picks": 10,
+            "one_process": 2.0,
+            "two_rounds": 1.0,
+            "round_seconds": 0.1,
+            "rounds": 5,
+        },
+        "search": {
+            "queries": 10,
+            "bank": 160,
+            "dim": 10,
+            "exact": 4.0,
+            "lists": 16,
+            "inverted_file": 1.0,
+        },
+        "extraction": {"images": 40, "seconds": 2.0},
+    }
+    rates = rates_of(measured, 2)
+    assert (rates.images, rates.selected, rates.in_two_rounds) == (10, 2500, 5000)
+    assert (rates.compared, rates.picks_per_round) == (2000, 2)
+    assert rates.listed == 10 * (16 + 160) * 10 / 2
