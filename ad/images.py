@@ -255,14 +255,14 @@ def network_input(path: str | Path, rule: InputRule) -> np.ndarray:
     return rule.normalised(rule.pixels(read_rgb(path)))
 
 
-def is_defect(mask: Image.Image) -> np.ndarray:
-    """Tell for each pixel of a mask whether it marks a defect: a grey value above 127.
+def mask_image(path: str | Path) -> Image.Image:
+    """Read a defect mask, 255 where it marks a defect: a grey value above 127.
 
-    Returns
-    -------
-    array of bool, shape (height, width)
+    Where no value is that high, each above 0 does: numbers of defect classes, or 1 for True.
     """
-    return np.asarray(mask.convert("L")) > 127
+    grey = read_rgb(path).convert("L")
+    low = 127 if grey.getextrema()[1] > 127 else 0
+    return grey.point(lambda value: 255 * (value > low))
 
 
 def read_mask(path: str | Path, rule: InputRule) -> np.ndarray:
@@ -271,6 +271,6 @@ def read_mask(path: str | Path, rule: InputRule) -> np.ndarray:
     Returns
     -------
     array of bool, shape (side, side)
-        True where the defect is (any value above 127).
+        True where the defect is.
     """
-    return is_defect(rule.brought(read_rgb(path), Image.Resampling.NEAREST))
+    return np.asarray(rule.brought(mask_image(path), Image.Resampling.NEAREST)) > 0

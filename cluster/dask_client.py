@@ -101,7 +101,7 @@ def connected(address: str, memory_gb: float | None) -> Iterator[Map]:
                     n_workers=int(address.removeprefix("local:")),
                     threads_per_worker=1,
                     memory_limit=memory_gb and int(memory_gb * 1e9),
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
                 )
                 client = Client(stack.enter_context(local))
             elif Path(address).suffix == ".json":

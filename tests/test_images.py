@@ -348,8 +348,14 @@ def test_a_mask_in_any_mode(tmp_path: Path, mode: str):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", InputRule(8, None)), expected)
 
 
+def test_class_numbers_mark_the_defect_where_no_value_is_above_127(tmp_path: Path):
+    values = np.array([[0, 1, 5], [0, 0, 127], [2, 0, 0]], dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", InputRule(3, None)), values > 0)
+
+
 def test_mask_values_above_127_are_the_defect(tmp_path: Path):
-    values = np.array([[0, 1, 127], [128, 200, 255]], dtype=np.uint8).repeat(3, axis=0)[:3]
+    values = np.array([[0, 1, 127], [128, 200, 255], [15, 16, 0]], dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "mask.png")
     np.testing.assert_array_equal(
         read_mask(tmp_path / "mask.png", InputRule(3, None)), values > 127

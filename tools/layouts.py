@@ -11,6 +11,13 @@ from ad.dataset import ANOMALOUS, NORMAL, ImageRecord
 from ad.files import read_csv
 from ad.images import SUFFIXES
 
+MARKS = {
+    "competition": "train.csv",
+    "mvtec_ad_2": "test_public",
+    "mvtec": "train/good",
+    "btad": "train/ok",
+    "visa": "Data/Images/Normal",
+}
 # As a defect's name these say that there is none.
 NORMAL_WORDS = ("good", "normal", "none", "ok")
 # Line breaks and the like would break every table and message that names the image.
@@ -94,7 +101,7 @@ def _images_below(files: Iterable[str], folder: str) -> list[PurePosixPath]:
 
 
 def detect_layout(root: str | Path) -> str:
-    """Tell ``"mvtec"`` or ``"competition"`` apart.
+    """Tell the layouts apart: the names of `MARKS`.
 
     Raises
     ------
@@ -107,14 +114,13 @@ def detect_layout(root: str | Path) -> str:
             f"{root}: no data here; 'dvc pull data.dvc' brings the embedded set, "
             f"'make data FROM=<folder>' your own"
         )
-    if (root / "train.csv").is_file():
-        return "competition"
-    if (root / "train" / "good").is_dir():
-        return "mvtec"
-    raise ValueError(
-        f"{root}: neither MVTec AD (no train/good/) nor competition layout (no train.csv); "
-        f"the README shows both"
-    )
+    found = next((name for name, mark in MARKS.items() if (root / mark).exists()), None)
+    if found is None:
+        raise ValueError(
+            f"{root}: neither MVTec AD (no train/good/) nor competition layout (no train.csv); "
+            f"the README shows these and the others"
+        )
+    return found
 
 
 def _refuse_contradiction(label: int, defect: str | None, where: str) -> None:

@@ -1,6 +1,6 @@
 """Recognise and validate a data set, and describe every image in it.
 
-Two layouts are known:
+Known layouts:
 
 MVTec AD
     ``train/good/*``, ``test/<defect>/*`` and, optionally, ``ground_truth/<defect>/*_mask.png``.
@@ -8,6 +8,8 @@ competition
     ``train.csv`` (``id,img_path,label``), ``test.csv`` (``id,img_path``),
     ``sample_submission.csv`` (``id,label``), ``train/``, ``test/`` and, optionally,
     ``test_labels.csv`` (``id,label[,defect]``).
+VisA, BTAD, MVTec AD 2
+    A category as it is distributed; see `tools.published_layouts`.
 """
 
 import hashlib
@@ -18,7 +20,7 @@ from PIL import Image
 
 from ad.dataset import ImageRecord, of_split
 from ad.determinism import available_cores, sha256_file
-from ad.images import is_defect, read_rgb
+from ad.images import mask_image, read_rgb
 from ad.parallel import chunk_map
 from tools.headers import ImageHeader, read_header
 from tools.layouts import (
@@ -28,20 +30,21 @@ from tools.layouts import (
     read_mvtec,
     refuse_duplicates,
 )
+from tools.published_layouts import read_published
 
 MIN_SIDE = 8  # pixels; a smaller picture shows a network nothing but one colour
 
 
 def _check_mask(path: Path, image_size: tuple[int, int]) -> str:
     """Refuse a mask of another size than its image's or without a defect; return its hash."""
-    mask = read_rgb(path)
+    mask = mask_image(path)
     if mask.size != image_size:
         raise ValueError(
             f"{path}: the mask is {mask.width} x {mask.height} pixels, its image "
             f"{image_size[0]} x {image_size[1]}; make them the same"
         )
-    if not is_defect(mask).any():
-        raise ValueError(f"{path}: no value above 127; draw the defect in white (255) on black (0)")
+    if mask.getbbox() is None:
+        raise ValueError(f"{path}: all black; draw the defect in white (255) on black (0)")
     return sha256_file(path)
 
 
@@ -106,7 +109,7 @@ def scan(
     Parameters
     ----------
     root : path
-        The data set's folder, in either layout.
+        The data set's folder, in one of the layouts.
     threads : int, optional
         Number of decoding threads; by default as many as cores.
     memory_bytes : float
@@ -125,7 +128,10 @@ def scan(
     root, threads = Path(root), threads or available_cores()
     layout = detect_layout(root)
     files = list_files(root)
-    records = read_mvtec(files) if layout == "mvtec" else read_competition(root, files)
+    if layout == "competition":
+        records = read_competition(root, files)
+    else:
+        records = read_mvtec(files) if layout == "mvtec" else read_published(layout, root, files)
     for split in ("train", "test"):
         if not any(r.split == split for r in records):
             raise ValueError(f"{root}: the {split} split has no images")

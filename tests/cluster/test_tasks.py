@@ -1,5 +1,6 @@
 """Tasks give the same results here and on Dask, through lost workers; what fails is one line."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -36,6 +37,34 @@ def slowly(number: int) -> int:
     """Take so long that a scheduler can be killed meanwhile."""
     time.sleep(20)
     return number
+
+
+def greedy(item: tuple[str, int]) -> int:
+    """Hold a gigabyte for number 2, or as much as the worker is given."""
+    held = b"x" * (10**9 if item[1] == 2 else 1)
+    time.sleep(3 if len(held) > 1 else 0)
+    return item[1] ** 2
+
+
+def process_number(_item: int) -> int:
+    """Say where the task runs."""
+    return os.getpid()
+
+
+def slow_with_pid(item: tuple[str, int]) -> int:
+    """Say in which process the first item runs, and take a second."""
+    if item[1] == 0:
+        Path(item[0], f"{os.getpid()}.pid").touch()
+    time.sleep(1)
+    return item[1] ** 2
+
+
+def on_a_full_disk(item: tuple[str, int]) -> int:
+    """Write to a device that is full, until somebody has made room."""
+    full = item[1] == 2 and not Path(item[0], "room").exists()
+    with Path("/dev/full" if full else os.devnull).open("wb") as stream:
+        stream.write(b"x" * 10**5)
+    return item[1] ** 2
 
 
 def test_here_results_come_in_order_and_a_failure_stops_no_other():
@@ -104,6 +133,71 @@ def test_a_worker_that_is_killed_twice_changes_nothing(patience, tmp_path):
     with task_map("local:2") as run:
         assert list(run(square_after_a_death, items)) == [0, 1, 4, 9, 16]
     assert (tmp_path / "2.deaths").read_text() == "xx"
+
+
+def test_a_task_that_takes_too_much_memory_is_named_and_the_others_finish(patience, tmp_path):
+    items, found = [(str(tmp_path), number) for number in range(4)], []
+    with task_map("local:2", memory_gb=0.6) as run, pytest.raises(RuntimeError) as caught:
+        for result in run(greedy, items):
+            found.append(result)
+    assert found == [0, 1, 9]
+    one_line(caught, "1 of 4 tasks failed", "its worker was lost 4 times")
+
+
+def freeze_the_first(folder: Path, *, thaw_after: float | None) -> list[int]:
+    """Stop the process of the first item as soon as it is known; return its number in a list."""
+    stopped: list[int] = []
+
+    def watch() -> None:
+        while not (found := sorted(folder.glob("*.pid"))):
+            time.sleep(0.05)
+        stopped.append(int(found[0].stem))
+        os.kill(stopped[0], signal.SIGSTOP)
+        if thaw_after is not None:
+            time.sleep(thaw_after)
+            os.kill(stopped[0], signal.SIGCONT)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return stopped
+
+
+def test_a_frozen_worker_that_thaws_changes_nothing(patience, tmp_path):
+    items = [(str(tmp_path), number) for number in range(4)]
+    with task_map("local:2") as run:
+        stopped = freeze_the_first(tmp_path, thaw_after=3)
+        assert list(run(slow_with_pid, items)) == [0, 1, 4, 9]
+    assert stopped
+
+
+@pytest.mark.parametrize("stay", [False, True])
+def test_a_worker_that_stays_frozen_loses_its_tasks(patience, tmp_path, stay, monkeypatch):
+    from cluster import dask_client
+
+    monkeypatch.setattr(dask_client, "FROZEN", 4)
+    monkeypatch.setattr(dask_client, "CHECK", 1)
+    items = [(str(tmp_path), number) for number in range(4)]
+    with task_map("local:2") as run:
+        stopped = freeze_the_first(tmp_path, thaw_after=None)
+        assert list(run(slow_with_pid, items, stay=stay)) == [0, 1, 4, 9]
+        with contextlib.suppress(ProcessLookupError):  # Dask may have ended it
+            os.kill(stopped[0], signal.SIGKILL)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_a_line_and_a_second_run_goes_on(patience, tmp_path):
+    items = [(str(tmp_path), number) for number in range(4)]
+    with task_map("local:2") as run, pytest.raises(RuntimeError) as caught:
+        list(run(on_a_full_disk, items))
+    one_line(caught, "1 of 4 tasks failed", "No space left on device")
+    (tmp_path / "room").touch()
+    with task_map("local:2") as run:
+        assert list(run(on_a_full_disk, items)) == [0, 1, 4, 9]
+
+
+def test_an_item_stays_with_its_worker(patience, tmp_path):
+    with task_map("local:2") as run:
+        before, after = (list(run(process_number, range(6), stay=True)) for _ in range(2))
+    assert before == after and before[0] == before[2] != before[1]
 
 
 def test_no_scheduler_and_no_worker_are_a_line(patience, tmp_path):
