@@ -1,24 +1,32 @@
 """Extraction in shards, its figures and words, the cost model and the settings."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import yaml
+from notebook_cells import run_cells
 from settings_cases import cases, check_examples, check_invalid, check_missing
 from small_data import save_png, write_mvtec
 
 from ad.backbone import load_backbone
-from ad.dataset import of_split
+from ad.dataset import of_split, write_manifest
 from ad.extraction import features_of, make_extractor
+from ad.files import save_array, write_csv
+from ad.memory_bank import score_images
 from ad.params import Params
+from ad.protocol import BankImages, Protocol, fold_indices, select_coresets
 from benchmarks.scale import FAB, page, rates_of
 from cluster.tasks import task_map
 from studies.scale import results
+from studies.scale.__main__ import main
 from studies.scale.cost import Rates, Work, announce, costs, duration, read_rates
 from studies.scale.extraction import Picture, extract_shards, network_of, shard_tasks
 from studies.scale.settings import Settings
+from studies.scale.shards import read_shards
 from tools.scan import scan
 from validation.sections import validate
 
@@ -154,6 +162,59 @@ def test_a_damaged_image_names_its_shard_and_the_others_are_made(small, tmp_path
     odd = replace(network, weights="0" * 64)
     with task_map() as run, pytest.raises(RuntimeError, match="this worker has other weights"):
         extract_shards(run, odd, test, tmp_path / "odd", images=9)
+
+
+def pipeline_of(folder: Path, params: Params) -> None:
+    """Write what the pipeline leaves: manifest, features and the first fold's coreset."""
+    records = scan(params.data.path)
+    normals = of_split(records, "train")
+    paths = [Path(params.data.path) / record.path for record in records]
+    backbone = load_backbone(params.backbone, seed=params.seed)
+    how = {"arithmetic": "integer", "device": "cpu"}
+    extractor = make_extractor(backbone, params.image, params.patch, paths[: len(normals)], **how)
+    features = features_of(extractor, paths, params.runtime)
+    folds = fold_indices(len(normals), params.cv.folds, shuffle=False, seed=0)
+    kept, held_out = folds[0]
+    protocol = Protocol(params.coreset, params.score, params.seed, unit=extractor.unit)
+    images = BankImages([features[: len(normals)]], np.arange(len(normals)))
+    rows = select_coresets(images, [kept], protocol)[0]
+    write_manifest(folder / "artifacts/manifest.csv", records)
+    save_array(folder / "artifacts/features.npy", features)
+    save_array(folder / "artifacts/coreset/fold_0.npy", rows)
+    fold = [[r.id, 0 if number in held_out else 1] for number, r in enumerate(normals)]
+    write_csv(folder / "artifacts/coreset/folds.csv", ["id", "fold"], fold)
+
+
+@pytest.mark.parametrize("kind", ["as it is", "projected and reweighted"])
+def test_the_command_gives_the_pipelines_bank_and_scores(small, tmp_path, kind, monkeypatch):
+    params, *_ = small
+    whole = params.model_dump()
+    whole["cv"]["folds"], whole["coreset"]["ratio"] = 3, 0.3
+    if kind != "as it is":
+        whole["coreset"]["projection_dim"], whole["score"]["reweight"] = 4, True
+    params = validate(whole, Params)
+    pipeline_of(tmp_path, params)
+    own = OWN | {"images_per_shard": 2, "probes": 1000, "recall_queries": 5, "oversampling": 2.0}
+    for path, values in (("params.yaml", whole), ("studies/scale/params.yaml", own)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(yaml.safe_dump(values), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    main()
+    notebook = tmp_path / "studies/scale/41_scale.ipynb"
+    shutil.copyfile(ROOT / "studies/scale/41_scale.ipynb", notebook)
+    matplotlib.use("Agg")
+    shown = run_cells(notebook, {"scale_images_per_shard": 2}, monkeypatch)
+    assert "is the pipeline's of its first fold" in shown[-1]
+    assert "finds 100.0% of the exact neighbours" in shown[-1]
+    # The scores are those of the first fold.
+    features = np.load(tmp_path / "artifacts/features.npy")
+    bank = features[:7].reshape(-1, features.shape[-1])
+    bank = bank[np.load(tmp_path / "artifacts/coreset/fold_0.npy")]
+    unit = read_shards(tmp_path / "artifacts/studies/scale/shards/test").unit
+    expected = score_images(features[7:], bank, params.score, unit=unit).images
+    found = results.read_scores(tmp_path / "artifacts/studies/scale/result/scores.csv")
+    np.testing.assert_array_equal(found["exact"], expected)
+    np.testing.assert_array_equal(found["inverted_file"], expected)
 
 
 RESULTS = {
