@@ -5,10 +5,13 @@ Usage: python -m tools.repro [dvc.yaml or stage ...]
 A stage that fails says so itself in its line; what fails in DVC is one line here.
 """
 
+import json
 import logging
 import signal
 import sys
+import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 from dvc.exceptions import DvcException
@@ -29,6 +32,17 @@ def pass_on(number: int, _frame: object) -> None:
                 running = True
     if not running:
         raise KeyboardInterrupt
+
+
+def remove_torn_locks(path: Path = Path(".dvc/tmp/rwlock")) -> None:
+    """Remove DVC's list of locks where a kill tore it, which would stop every later run."""
+    for _ in range(2):  # another run may just be writing it
+        with suppress(ValueError):  # neither UTF-8 nor JSON
+            if path.is_file():
+                json.loads(path.read_text(encoding="utf-8"))
+            return
+        time.sleep(0.5)
+    path.unlink(missing_ok=True)
 
 
 def reproduce(targets: list[str]) -> None:
@@ -56,6 +70,7 @@ def main(targets: list[str]) -> None:
     """Run the stages; end with one line."""
     with stoppable("finished stages stay; run it again to go on"):
         signal.signal(signal.SIGTERM, pass_on)
+        remove_torn_locks()
         reproduce(targets)
 
 

@@ -18,7 +18,7 @@ from dvc.repo import Repo
 
 from ad.files import HOST
 from tools.parameters import read_stage
-from tools.repro import reproduce
+from tools.repro import main, remove_torn_locks, reproduce
 from tools.stage import STAGE, inputs_state, stage_command, sweep, unchanged_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,6 +174,30 @@ def test_what_a_dead_process_left_half_written_goes(folder):
         path.touch()
     sweep()
     assert (left.exists(), mine.exists(), elsewhere.exists()) == (False, True, True)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": [', "\x00\x00"])
+def test_a_torn_list_of_locks_goes_and_a_whole_one_stays(tmp_path, text):
+    path = tmp_path / "rwlock"
+    remove_torn_locks(path)
+    path.write_text(text, encoding="utf-8")
+    remove_torn_locks(path)
+    assert not path.exists()
+    path.write_text('{"data": {"write": {"pid": 1}}}', encoding="utf-8")
+    remove_torn_locks(path)
+    assert path.exists()
+
+
+def test_a_run_goes_on_after_a_kill_that_tore_the_list_of_locks(tmp_path, monkeypatch):
+    """Killed while DVC wrote it: every run ended with 'JSON structure is corrupted'."""
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"work": {"cmd": "echo 1 > done"}}}))
+    Path(".dvc/tmp/rwlock").write_text("", encoding="utf-8")
+    with pytest.raises(SystemExit, match="corrupted"):
+        reproduce([])
+    main([])
+    assert Path("done").is_file()
 
 
 DEAF = """
