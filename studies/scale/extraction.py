@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from ad.backbone import load_backbone
 from ad.determinism import set_determinism, sha256_file
 from ad.extraction import CALIBRATION, FeatureExtractor, extract_features, make_extractor
+from ad.files import load_array
 from ad.params import Params
 from ad.progress import progress_bar
 from cluster.tasks import Map, code_sha256
-from studies.scale.shards import Shards, index_of
+from studies.scale.shards import Shards
 from validation.sections import validate
 
 
@@ -92,8 +95,8 @@ def extractor_of(network: Network) -> FeatureExtractor:
     return make_extractor(backbone, params.image, params.patch, normals, **how)
 
 
-def write_shard(task: ShardTask) -> float:
-    """Write a shard, unless it is there; return the unit of its features."""
+def write_shard(task: ShardTask) -> tuple[float, int, str]:
+    """Write a shard, unless it is there; return its features' unit, its patches and its hash."""
     params = validate(json.loads(task.network.params), Params)
     set_determinism(params.seed, params.runtime.threads)
     extractor = extractor_of(task.network)
@@ -101,7 +104,8 @@ def write_shard(task: ShardTask) -> float:
         paths = [each.check() for each in task.pictures]
         batch_size = params.backbone.batch_size
         extract_features(extractor, paths, Path(task.path), params.runtime, batch_size)
-    return extractor.unit
+    patches = int(np.prod(load_array(task.path).shape[:-1]))
+    return extractor.unit, patches, sha256_file(task.path)
 
 
 def shard_tasks(
@@ -133,10 +137,12 @@ def extract_shards(
     """
     tasks = shard_tasks(network, pictures, folder, images=images)
     with progress_bar(len(tasks), folder.name, "shard") as bar:
-        units = set()
-        for unit in run(write_shard, tasks):
-            units.add(unit)
+        found = []
+        for written in run(write_shard, tasks):
+            found.append(written)
             bar.update(1)
-    shards = index_of(folder, [Path(task.path).name for task in tasks], units.pop())
+    units, sizes, hashes = zip(*found, strict=True)
+    names = [Path(task.path).name for task in tasks]
+    shards = Shards(str(folder), names, list(hashes), list(sizes), units[0])
     shards.write()
     return shards
