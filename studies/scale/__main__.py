@@ -3,7 +3,7 @@
 Usage: python -m studies.scale            from the repository's root, after 'make repro'
 
 Interrupted, it goes on where it stopped: a shard that is there is not extracted again. Shards of
-other settings stay in their folder, which may be deleted at any time. Where tasks run is the setting
+other settings stay in their folder, which may be deleted. Where tasks run is the setting
 ``cluster`` of studies/scale/params.yaml, or the variable AD_CLUSTER.
 """
 
