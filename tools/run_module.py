@@ -1,18 +1,31 @@
-"""Run a study's command as a stage.
+"""Run a module as a DVC stage: its ``main`` gets the stage's parameters.
 
-Usage: python -m tools.run_module studies.sweep
-
-Like a notebook's stage it stops cleanly, and fails when its parameters or code changed meanwhile.
+Usage: python -m tools.run_module MODULE [key=value ...]
 """
 
+import importlib
 import os
-import runpy
 import sys
 
-from tools.stage import stage_command
+from tools.parameters import stage_parameters
+from tools.stage import STAGE, stage_command
+
+
+def main(arguments: list[str]) -> None:
+    """Run the module; what is wrong with its inputs is one line."""
+    if not arguments:
+        raise SystemExit(__doc__)
+    name, *extra = arguments
+    try:
+        parameters = stage_parameters(os.environ.get(STAGE, ""), extra)
+        print(" ".join([name, *extra]), flush=True)
+        importlib.import_module(name).main(parameters)
+    except (ValueError, OSError, MemoryError) as error:
+        raise SystemExit(f"error: {name}: {error}") from None
+
 
 if __name__ == "__main__":
     # Threads that wait by spinning make a run on busy cores a hundred times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with stage_command():
-        runpy.run_module(sys.argv[1], run_name="__main__")
+        main(sys.argv[1:])

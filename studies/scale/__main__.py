@@ -146,8 +146,8 @@ class Study:
         write_json(RESULT / "results.json", results)
 
 
-def main() -> None:
-    """Extract, select, score."""
+def main(_parameters: object = None) -> None:
+    """Extract, select, score; the settings are read from their files."""
     own = yaml.safe_load(Path("studies/scale/params.yaml").read_text(encoding="utf-8"))
     whole = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     settings, params = validate(own, Settings), validate(whole, Params)

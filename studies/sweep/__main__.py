@@ -30,8 +30,8 @@ def tasks_of(root: Path = Path()) -> tuple[Settings, list[Task]]:
     return settings, list_tasks(settings, params, FOLDER / "manifests", FOLDER / "rows")
 
 
-def main() -> None:
-    """Run what is missing."""
+def main(_parameters: object = None) -> None:
+    """Run what is missing; the settings are read from their files."""
     settings, tasks = tasks_of()
     write_json(FOLDER / "tasks.json", [task.path().name for task in tasks])
     missing = [task for task in tasks if not task.path().is_file()]
