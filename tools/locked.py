@@ -31,8 +31,10 @@ def repro(*targets: str) -> None:
 
 
 def show(names: list[str]) -> None:
-    """Write the pages of the clone's executed notebooks, and what they found."""
-    findings = {}
+    """Write the pages of the clone's executed notebooks, and what they found beside the others'."""
+    data = read_json(Path("artifacts/inputs.json"))["data"]["sha256"]  # that they stand beside
+    before = read_json(LOCKED) if LOCKED.is_file() else {}
+    findings = before["findings"] if before.get("beside") == data else {}
     for name in names:
         notebook = CLONE / REPORTS / "studies" / f"{name}.ipynb"
         title = f"{words(name)}, on the locked set"
@@ -44,8 +46,7 @@ def show(names: list[str]) -> None:
         body = note + notebook_body(notebook, command="make locked")
         write_text(LOCKED.parent / f"{name}.html", page(title, body, current=title, up="../"))
         findings[name] = story(notebook)["finding"]
-    inputs = read_json(Path("artifacts/inputs.json"))  # of the run that they stand beside
-    write_json(LOCKED, {"beside": inputs["data"]["sha256"], "findings": findings})
+    write_json(LOCKED, {"beside": data, "findings": dict(sorted(findings.items()))})
 
 
 def main(studies: list[str]) -> None:
