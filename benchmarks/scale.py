@@ -8,6 +8,9 @@ Needs the extra [cluster]: the selection over shards is timed on two workers of 
 # ruff: noqa: E501 - rows of tables
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,11 +25,12 @@ from ad.neighbors import exact_neighbors
 from benchmarks.case import million_points
 from benchmarks.parts import DEFAULT, SEED, extract, images
 from cluster.tasks import Map, task_map
-from studies.scale.cost import CANDIDATES, NETWORK, RATES, Cost, Rates, Work, costs, duration
+from studies.scale.cost import CANDIDATES, NETWORK, RATES, SHARD, Cost, Rates, Work, costs, duration
 from studies.scale.search import inverted_file, inverted_neighbors, train_lists
 from studies.scale.selection import forget, select
 from studies.scale.shards import Shards, index_of
-from studies.scale.two_rounds import select_in_two_rounds
+from studies.scale.two_rounds import NEAR, select_in_two_rounds
+from studies.shared.peak_memory import peak_of_worker
 
 PAGE = Path("docs/scale.md")
 SHARDS, PICKS, OVERSAMPLING = 8, 10_000, 1.5
@@ -61,8 +65,25 @@ def shards_of(points: np.ndarray, folder: Path) -> Shards:
     return index_of(folder, names)
 
 
-def selection(points: np.ndarray) -> dict:
+def whole_points() -> np.ndarray:
+    """Bring a million points to bytes."""
+    points = million_points()
+    lowest, highest = np.quantile(points[:10_000], [0.001, 0.999])
+    return np.rint((points - lowest) * (127 / (highest - lowest))).clip(0, 127).astype(np.uint8)
+
+
+def in_own_process(name: str) -> dict:
+    """Run a function of this module in a process whose workers do not import all of this one."""
+    code = f"import json; from benchmarks.scale import {name}; print(json.dumps({name}()))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=True, text=True, stdout=subprocess.PIPE
+    )
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def selection() -> dict:
     """Time a selection in one process, over shards on two workers, and in two rounds."""
+    points = whole_points()
     how = {"seed": SEED, "progress": False}
     one, picks = seconds(k_center_greedy, points, PICKS, **how)
     with tempfile.TemporaryDirectory() as name:
@@ -74,7 +95,7 @@ def selection(points: np.ndarray) -> dict:
             rounds, found = seconds(
                 select_in_two_rounds, run, shards, PICKS, seed=SEED, oversampling=OVERSAMPLING
             )
-            memory = [w["metrics"]["memory"] / 1e9 for w in run.worker_states()]
+            memory = [peak / 1e9 for peak in run(peak_of_worker, range(2), stay=True)]
             empty, _ = seconds(lambda: [list(run(forget, range(2), stay=True)) for _ in range(50)])
     if not np.array_equal(picks, same):
         raise SystemExit("error: the selection over shards differs from that of one process")
@@ -85,15 +106,16 @@ def selection(points: np.ndarray) -> dict:
         "one_process": one,
         "two_workers": sharded,
         "rounds": counting.calls - 1,
-        "round_seconds": empty / 50,
-        "worker_gb": max(memory),
+        "task_seconds": empty / 50 / 2,
+        "worker_peak_gb": max(memory),
         "two_rounds": rounds,
         "certificate": found.figures(),
     }
 
 
-def search(points: np.ndarray) -> dict:
-    """Time exact search and inverted files on one core each, k = 5."""
+def search() -> dict:
+    """Time exact search and inverted files, k = 5, on all cores."""
+    points = whole_points()
     queries, bank = points[:QUERIES], points[-PICKS:]
     exact, near = seconds(exact_neighbors, queries, bank, 5)
     lists = round(4 * PICKS**0.5)
@@ -135,19 +157,15 @@ def rates_of(measured: dict, cores: int) -> Rates:
         in_two_rounds=n * chosen["picks"] * dim / chosen["two_rounds"] / cores,
         compared=compared / found["exact"] / cores,
         listed=found["queries"] * looked * found["dim"] / found["inverted_file"] / cores,
-        round_seconds=chosen["round_seconds"],
+        task_seconds=chosen["task_seconds"],
         picks_per_round=chosen["picks"] / chosen["rounds"],
     )
 
 
 def measure() -> None:
     """Measure everything and write the rates."""
-    points = million_points()
-    lowest, highest = np.quantile(points[:10_000], [0.001, 0.999])
-    whole = np.rint((points - lowest) * (127 / (highest - lowest))).clip(0, 127).astype(np.uint8)
-    del points
-    measured = {"cores": available_cores(), "selection": selection(whole)}
-    measured |= {"search": search(whole), "extraction": extraction()}
+    measured = {"cores": available_cores()}
+    measured |= {name: in_own_process(name) for name in ("selection", "search", "extraction")}
     rates = rates_of(measured, measured["cores"])
     write_json(RATES, {"rates": vars(rates), "measured": measured})
 
@@ -166,6 +184,13 @@ def _line(name: str, cost: Cost) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def certified(proof: dict) -> str:
+    """Say what the certificate stands on."""
+    if proof["radius"] <= NEAR * proof["second"]:
+        return f"at most {proof['factor']:.2f} (no patch beyond {NEAR} times the second radius)"
+    return f"{proof['factor']:.2f} by the measured radius"
+
+
 def measured_part(rates: Rates, measured: dict) -> str:
     """Write what was measured."""
     chosen, found = measured["selection"], measured["search"]
@@ -182,9 +207,9 @@ one is in the README, "Beyond one machine".
 |---|---|
 | extraction with the default network, decoding included | {rates.images:,.0f} images a second and core |
 | {chosen["picks"]:,} of {chosen["shape"][0]:,} x {chosen["shape"][1]} patches, one process | {chosen["one_process"]:.1f} s |
-| the same over {chosen["shards"]} shards on two workers of Dask, equal pick by pick | {chosen["two_workers"]:.1f} s ({chosen["two_workers"] / chosen["one_process"]:.2f} times), {chosen["rounds"]} rounds, {chosen["worker_gb"]:.2f} GB a worker |
-| the same in two rounds, {OVERSAMPLING} times as many picks in the first | {chosen["two_rounds"]:.1f} s ({chosen["two_workers"] / chosen["two_rounds"]:.1f} times faster); certificate {proof["factor"]:.2f} by the measured radius, {proof["factor_of_rounds"]:.2f} by both rounds' radii |
-| an empty round on two workers | {1000 * rates.round_seconds:.0f} ms |
+| the same over {chosen["shards"]} shards on two workers of Dask, equal pick by pick | {chosen["two_workers"]:.1f} s ({chosen["two_workers"] / chosen["one_process"]:.2f} times), {chosen["rounds"]} rounds, {chosen["worker_peak_gb"]:.2f} GB a worker at its peak |
+| the same in two rounds, {OVERSAMPLING} times as many picks in the first | {chosen["two_rounds"]:.1f} s ({chosen["two_workers"] / chosen["two_rounds"]:.1f} times faster); certificate {certified(proof)}, {proof["factor_of_rounds"]:.2f} by both rounds' radii |
+| a task of an empty round | {1000 * rates.task_seconds:.0f} ms |
 | 5 neighbours, {found["queries"]:,} queries, bank of {found["bank"]:,} x {found["dim"]} | exact {found["exact"]:.2f} s, FAISS flat {found["flat"]:.2f} s, inverted file {found["inverted_file"]:.2f} s (recall {found["recall"]:.3f}) |
 
 The exact selection measures few distances: most patches' bounds say that they cannot be the
@@ -200,7 +225,9 @@ def model_part(rates: Rates) -> str:
 
 {FAB.patches} patches of {FAB.dim} dimensions an image ({FAB.images * FAB.patches * FAB.dim / 1e9:,.0f} GB of shards), a bank of
 `coreset.size: {FAB.picks}`, and as many images to be scored; nodes of {CORES} cores, one process
-a core, {NETWORK / 1e9:.0f} GB/s of network at the coordinator (assumed), a store that keeps up (assumed).
+a core, {NETWORK / 1e9:.0f} GB/s of network at the coordinator and from the store (assumed). More workers than
+shards of {SHARD} images do nothing, and every worker is a task in every round of the exact selection:
+past some number of them more make it slower.
 """
     ]
     for nodes in (1, 16, 256):
@@ -217,9 +244,10 @@ def limits_part(measured: dict) -> str:
 
 The selection that was timed is {share:.1e} of this one's patches times picks times dimensions; the
 rest is extrapolated. Extrapolated, too, are: rates a core where {CORES} share a machine's memory,
-rounds with more than two workers (each sends {CANDIDATES} candidates, so a round picks more), and
-the share of distances that need no measuring, which depends on the images. Not in the model: slow
-or full disks, lost workers (their shards are measured again against all picks), stragglers.
+rounds with more than two workers (each sends {CANDIDATES} candidates, so a round picks more; each
+task is taken to cost what it did with two), and the share of distances that need no measuring,
+which depends on the images. Not in the model: slow or full disks, lost workers (their shards are
+measured again against all picks), stragglers, the coordinator's own products of candidates.
 
 A bank at a fixed ratio would grow with the images, and its selection and scoring with their square:
 1 % of these patches are {FAB.images * FAB.patches // 100:,}. `coreset.size` holds it.

@@ -1,7 +1,7 @@
 """The one module that imports Dask: its client, with the contract of `cluster.tasks.task_map`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +9,15 @@ from cluster.tasks import FROZEN, PATIENCE, RETRIES, Item, Map, Result, code_sha
 
 try:
     import dask
-    from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, TimeoutError
+    from distributed import (
+        CancelledError,
+        Client,
+        Future,
+        KilledWorker,
+        LocalCluster,
+        TimeoutError,
+        get_worker,
+    )
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 except ImportError as missing:
@@ -19,6 +27,7 @@ except ImportError as missing:
 
 LOST = (CancelledError, FutureCancelledError, CommClosedError, TimeoutError, OSError)
 CHECK = 5  # seconds until it is looked whether a task's worker is still there
+CROWDED = "a worker runs several tasks in one process; start it with --nthreads 1"
 GONE = "the scheduler is gone; finished rows stay, run it again to go on"
 
 
@@ -26,33 +35,44 @@ def guarded(function: Callable[[Item], Result], item: Item, code: str) -> tuple[
     """Run a task on a worker; give its result, or what is wrong in one line."""
     if code_sha256() != code:
         return False, "a worker has another version of the code; install the same on all"
+    with suppress(ValueError):  # called outside a worker
+        if get_worker().state.nthreads > 1:
+            return False, CROWDED
     try:
         return True, function(item)
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, EOFError) as error:
         return False, " ".join(str(error).split())
+
+
+class NoWorkers(ConnectionError):
+    """All workers are gone, and none came back."""
 
 
 class _OnDask:
     def __init__(self, client: Client) -> None:
-        self.client, self.workers = client, len(client.nthreads())
+        self.client = client
 
-    def worker_states(self) -> list[dict]:
-        """Return what the scheduler knows of each worker."""
-        return list(self.client.scheduler_info()["workers"].values())
+    @property
+    def workers(self) -> int:
+        return max(1, len(self.client.nthreads()))
 
     def _wait(self, future: Future, place: str | None, again: Callable[[], Future]) -> object:
         """Wait for a task; one that is bound to a worker that is gone starts again, anywhere.
 
         Dask itself gives it to another worker only if there is one at the moment of the loss.
         """
-        while place is not None:
+        alone = 0  # seconds without any worker
+        while True:
             try:
                 return future.result(timeout=CHECK)
             except TimeoutError:
-                if place not in self.client.nthreads():
+                workers = self.client.nthreads()
+                alone = 0 if workers else alone + CHECK
+                if alone >= PATIENCE:
+                    raise NoWorkers(f"no worker for {alone} s; start some, and run again") from None
+                if workers and place is not None and place not in workers:
                     future.cancel()
                     future, place = again(), None
-        return future.result()
 
     def __call__(
         self, function: Callable[[Item], Result], items: Sequence[Item], *, stay: bool = False
@@ -75,6 +95,8 @@ class _OnDask:
                     yield result
                 else:
                     failed.append(f"{item}: {result}")
+        except NoWorkers:
+            raise
         except LOST:
             raise ConnectionError(GONE) from None
         finish(failed, len(items))
@@ -105,6 +127,8 @@ def connected(address: str, memory_gb: float | None) -> Iterator[Map]:
                 )
                 client = Client(stack.enter_context(local))
             elif Path(address).suffix == ".json":
+                if not Path(address).is_file():  # Dask would wait for it without end
+                    raise FileNotFoundError("no such file")
                 client = Client(scheduler_file=address, timeout=PATIENCE)
             else:
                 client = Client(address, timeout=PATIENCE)
@@ -116,9 +140,6 @@ def connected(address: str, memory_gb: float | None) -> Iterator[Map]:
                 f"{address}: no scheduler with a worker within {PATIENCE} s ({reason}); start "
                 f"'dask scheduler' and 'dask worker {address} --nthreads 1'"
             ) from None
-        crowded = [name for name, threads in client.nthreads().items() if threads > 1]
-        if crowded:
-            raise ConnectionError(
-                f"worker {crowded[0]} runs several tasks in one process; start it with --nthreads 1"
-            )
+        if max(client.nthreads().values()) > 1:
+            raise ConnectionError(CROWDED)
         yield _OnDask(client)

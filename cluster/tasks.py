@@ -70,7 +70,7 @@ class _Here:
         for item in items:
             try:
                 result = function(item)
-            except (ValueError, OSError, MemoryError) as error:
+            except (ValueError, OSError, MemoryError, EOFError) as error:
                 failed.append(f"{item}: {error}")
                 continue
             yield result

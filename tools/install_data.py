@@ -17,6 +17,7 @@ import yaml
 from ad.dataset import of_split
 from ad.files import atomic_path, write_text
 from tools.layouts import detect_layout, list_files
+from tools.published_layouts import VISA_SPLIT, visa_split
 from tools.scan import scan
 from tools.stage import stoppable
 
@@ -81,6 +82,10 @@ def refuse_own_folders(folder: Path, source: Path) -> None:
 def copy_to_incoming(source: Path) -> None:
     """Copy the files of a data set, but not what tells git or DVC what to do with them."""
     remove(INCOMING)
+    INCOMING.mkdir()
+    if detect_layout(source) == "visa" and (table := visa_split(source)):  # it may lie beside
+        (INCOMING / VISA_SPLIT).parent.mkdir()
+        shutil.copyfile(table, INCOMING / VISA_SPLIT)
     for name in list_files(source):
         if not CONTROL_FILES.isdisjoint(Path(name).parts):
             continue

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ad.dataset import ImageRecord
 from ad.files import read_csv
+from ad.images import SUFFIXES
 from tools.layouts import read_mvtec
 
 VISA_SPLIT = "split_csv/1cls.csv"
@@ -54,7 +55,7 @@ def renamed(files: Iterable[str], folders: Sequence[tuple[str, str]]) -> dict[st
         for own, mvtec in folders:
             if file.startswith(own):
                 name = mvtec + file.removeprefix(own)
-                if mvtec.startswith("ground_truth/"):
+                if mvtec.startswith("ground_truth/") and PurePosixPath(name).suffix in SUFFIXES:
                     name = str(PurePosixPath(name).with_suffix(".png"))
                 names[name] = file
     return names
@@ -62,8 +63,7 @@ def renamed(files: Iterable[str], folders: Sequence[tuple[str, str]]) -> dict[st
 
 def visa_names(root: Path, files: set[str]) -> dict[str, str]:
     """Map MVTec AD's names to VisA's files, split as VisA's own table for one class says."""
-    tables = [root / VISA_SPLIT, root.parent / VISA_SPLIT]
-    table = next((path for path in tables if path.is_file()), None)
+    table = visa_split(root)
     if table is None:
         raise FileNotFoundError(
             f"{root}: VisA's images without their split; copy {VISA_SPLIT} from VisA into it"
@@ -77,6 +77,8 @@ def visa_names(root: Path, files: set[str]) -> dict[str, str]:
         raise ValueError(f"{table}: no row of the category {category!r}; give the folder its name")
     names: dict[str, str] = {}
     for row in rows:
+        if None in (row["split"], row["label"], row["image"]):
+            raise ValueError(f"{table}: a row of {category} is cut short; take VisA's own file")
         image, mask = _inside(row["image"]), _inside(row["mask"] or "")
         kind = "good" if row["label"] == "normal" else "anomaly"
         stem = PurePosixPath(image)
@@ -86,6 +88,12 @@ def visa_names(root: Path, files: set[str]) -> dict[str, str]:
         if mask in files:
             names[f"ground_truth/{kind}/{stem.stem}.png"] = mask
     return names
+
+
+def visa_split(root: Path) -> Path | None:
+    """Find VisA's table for one class, in a category's folder or beside it."""
+    tables = root / VISA_SPLIT, root.parent / VISA_SPLIT
+    return next((path for path in tables if path.is_file()), None)
 
 
 def _category(root: Path) -> str:

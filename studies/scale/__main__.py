@@ -9,6 +9,7 @@ other settings stay in their folder, which may be deleted. Where tasks run is th
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +120,8 @@ class Study:
         self.score("two_rounds", bank, two_rounds=found.figures())
         return bank
 
-    def inverted_file(self, bank: Bank) -> None:
-        """Search a bank by inverted files, and measure their recall."""
+    def inverted_file(self, bank: Bank, name: str) -> None:
+        """Search the bank of a method by inverted files, and measure their recall."""
         patches, settings = bank.read(), self.settings
         lists = settings.lists_of(len(patches))
         centroids = train_lists(patches, lists)
@@ -129,8 +130,9 @@ class Study:
         queries = self.shards["test"].sample(settings.recall_queries)
         k = self.params.score.num_neighbors
         recall = sampled_recall(queries, patches, centroids, k, probes=settings.probes)
-        inverted = Bank(bank.path, bank.sha256, path.as_posix(), settings.probes)
-        more = {"lists": lists, "recall": recall, "recall_queries": len(queries)}
+        searched = {"centroids": path.as_posix(), "centroids_sha256": sha256_file(path)}
+        inverted = replace(bank, **searched, probes=settings.probes)
+        more = {"bank": name, "lists": lists, "recall": recall, "recall_queries": len(queries)}
         self.score("inverted_file", inverted, **more)
 
     def write(self) -> None:
@@ -148,23 +150,24 @@ class Study:
 
 def main(_parameters: object = None) -> None:
     """Extract, select, score; the settings are read from their files."""
-    own = yaml.safe_load(Path("studies/scale/params.yaml").read_text(encoding="utf-8"))
-    whole = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    settings, params = validate(own, Settings), validate(whole, Params)
-    set_determinism(params.seed, params.runtime.threads)
     try:
+        own = yaml.safe_load(Path("studies/scale/params.yaml").read_text(encoding="utf-8"))
+        whole = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        settings, params = validate(own, Settings), validate(whole, Params)
+        set_determinism(params.seed, params.runtime.threads)
         with task_map(settings.cluster, memory_gb=settings.worker_gb) as run:
             study = Study(run, params, settings)
             counts = {kind: len(own) for kind, own in study.records.items()}
             shape = load_array("artifacts/features.npy").shape
             print(announce(counts, params, run.workers, shape), flush=True)
             study.extract()
-            banks = [study.exact()] if "exact" in settings.methods else []
-            banks += [study.two_rounds()] if "two_rounds" in settings.methods else []
+            selections = {"exact": study.exact, "two_rounds": study.two_rounds}
+            chosen = [name for name in selections if name in settings.methods] or ["exact"]
+            banks = {name: selections[name]() for name in chosen}
             if "inverted_file" in settings.methods:
-                study.inverted_file((banks or [study.exact()])[0])
+                study.inverted_file(banks[chosen[0]], chosen[0])
             study.write()
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
+    except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None
 
 

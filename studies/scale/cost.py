@@ -16,6 +16,9 @@ RATES = Path(__file__).parent / "rates.json"
 PROCESS_GB = 0.6  # Python, PyTorch and FAISS
 CANDIDATES = 256  # points that a worker sends up in a round: `ad.frontier.BLOCK`
 NETWORK = 1e9  # bytes a second between a node and the others: assumed, 10 Gbit
+STORE = 1e9  # bytes a second that the coordinator reads from the store: assumed
+SHARD = 512  # images
+POINT = 40  # bytes beside a patch's own: bounds, keys and their order
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Rates:
         Queries times bank patches times dimensions of an exact search.
     listed : float
         The same of FAISS in float32.
-    round_seconds : float
-        What a round takes beside its computing: tasks sent, answers waited for.
+    task_seconds : float
+        What a task of a round takes beside its computing: sent, and its answer waited for.
     picks_per_round : float
     """
 
@@ -44,7 +47,7 @@ class Rates:
     in_two_rounds: float
     compared: float
     listed: float
-    round_seconds: float
+    task_seconds: float
     picks_per_round: float
 
 
@@ -91,31 +94,35 @@ def _cost(held: float, sent: float, **seconds: float) -> Cost:
 
 
 def costs(work: Work, rates: Rates, *, nodes: int, cores: int) -> dict[str, Cost]:
-    """Reckon every step on some nodes of so many cores, one process a core."""
-    workers = nodes * cores
+    """Reckon every step on some nodes of so many cores, one process a core, a shard a task."""
+    workers = min(nodes * cores, max(1, work.images // SHARD))
     n = work.images * work.patches
-    own = n * work.dim / workers  # bytes of a worker's patches
-    state = 24 * n / workers  # bounds, picks known, keys
+    held = n * (work.dim + POINT) / workers
     rounds = work.picks / rates.picks_per_round
+    reading = n * work.dim / STORE  # the bank is taken from all shards, whose hashes are compared
     talk = work.picks * work.dim * workers + rounds * workers * CANDIDATES * work.dim
     bank, queries = work.picks * work.dim, work.queries * work.patches
     lists = 4 * work.picks**0.5
     looked = lists + 16 * work.picks / lists
     share = 1.5 * work.picks  # of round one: `oversampling` of the study's settings
     return {
-        "extraction": _cost(0.4e9, 0, network_pass=work.images / rates.images / workers),
+        "extraction": _cost(
+            0.4e9, 0, network_pass=(work.images + work.queries) / rates.images / workers
+        ),
         "exact selection": _cost(
-            own + state,
+            held,
             talk,
             distances=n * work.picks * work.dim / rates.selected / workers,
-            rounds=rounds * rates.round_seconds,
+            rounds=rounds * rates.task_seconds * workers,
+            reading=reading,
             network=talk / NETWORK,
         ),
         "two rounds": _cost(
-            own + state,
+            held,
             3 * share * work.dim + bank * workers,
             distances=n * work.picks * work.dim / rates.in_two_rounds / workers,
             second_round=share * work.picks * work.dim / rates.selected / cores,
+            reading=reading,
             network=(3 * share * work.dim + bank * workers) / NETWORK,
         ),
         "exact scoring": _cost(

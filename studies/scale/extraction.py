@@ -12,7 +12,7 @@ import numpy as np
 from ad.backbone import load_backbone
 from ad.determinism import set_determinism, sha256_file
 from ad.extraction import CALIBRATION, FeatureExtractor, extract_features, make_extractor
-from ad.files import load_array
+from ad.files import load_array, write_text
 from ad.params import Params
 from ad.progress import progress_bar
 from cluster.tasks import Map, code_sha256
@@ -96,16 +96,22 @@ def extractor_of(network: Network) -> FeatureExtractor:
 
 
 def write_shard(task: ShardTask) -> tuple[float, int, str]:
-    """Write a shard, unless it is there; return its features' unit, its patches and its hash."""
+    """Write a shard, unless it is there whole; return features' unit, patches and hash.
+
+    Its hash stands beside it: a file that a lost disk or connection tore is written again.
+    """
     params = validate(json.loads(task.network.params), Params)
     set_determinism(params.seed, params.runtime.threads)
     extractor = extractor_of(task.network)
-    if not Path(task.path).is_file():
+    path, beside = Path(task.path), Path(task.path).with_suffix(".sha256")
+    known = beside.read_text(encoding="utf-8").strip() if beside.is_file() else None
+    if not path.is_file() or sha256_file(path) != known:
         paths = [each.check() for each in task.pictures]
         batch_size = params.backbone.batch_size
-        extract_features(extractor, paths, Path(task.path), params.runtime, batch_size)
-    patches = int(np.prod(load_array(task.path).shape[:-1]))
-    return extractor.unit, patches, sha256_file(task.path)
+        extract_features(extractor, paths, path, params.runtime, batch_size)
+        known = sha256_file(path)
+        write_text(beside, f"{known}\n")
+    return extractor.unit, int(np.prod(load_array(path).shape[:-1])), known
 
 
 def shard_tasks(

@@ -110,7 +110,7 @@ class Bank:
     ----------
     path, sha256 : str
         ``.npy`` of shape (n_bank, dim).
-    centroids : str, optional
+    centroids, centroids_sha256 : str, optional
         ``.npy`` of an inverted file's centroids; by default the search is exact.
     probes : int
         Lists that a query looks at.
@@ -119,22 +119,29 @@ class Bank:
     path: str
     sha256: str
     centroids: str | None = None
+    centroids_sha256: str | None = None
     probes: int = 1
 
     def read(self) -> np.ndarray:
         """Map the bank after its hash was compared."""
-        path = Path(self.path)
-        if not path.is_file() or sha256_file(path) != self.sha256:
-            raise ValueError(f"{path} is not the bank that is meant; give every worker the same")
-        return load_array(path)
+        return _meant(self.path, self.sha256)
+
+    def index(self) -> faiss.IndexIVFFlat | None:
+        """Sort the bank into its lists, if it has any."""
+        if self.centroids is None:
+            return None
+        return inverted_file(self.read(), np.array(_meant(self.centroids, self.centroids_sha256)))
+
+
+def _meant(path: str, sha256: str) -> np.ndarray:
+    if not Path(path).is_file() or sha256_file(path) != sha256:
+        raise ValueError(f"{path} is not the file that is meant; give every worker the same")
+    return load_array(path)
 
 
 @lru_cache(maxsize=1)
 def _opened(bank: Bank) -> tuple[np.ndarray, faiss.IndexIVFFlat | None]:
-    patches = bank.read()
-    if bank.centroids is None:
-        return patches, None
-    return patches, inverted_file(patches, np.load(bank.centroids, allow_pickle=False))
+    return bank.read(), bank.index()
 
 
 @dataclass(frozen=True)

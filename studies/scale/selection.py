@@ -8,6 +8,7 @@ between rounds only saves measuring: one that is new measures its shards against
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +24,7 @@ from cluster.tasks import Map
 from integer.products import Points, as_points
 from studies.scale.shards import Shards
 
-HELD = 2  # parts that a process remembers: its own, and that of a worker that was lost
+HELD = 4  # parts that a process remembers: its own, and that of a worker that was lost
 CANDIDATES = 4096  # whose distances among each other the coordinator holds
 
 Projection = tuple[int, int] | None  # dimension and seed
@@ -162,7 +163,7 @@ def select(
     projection = None if projection_dim is None else (projection_dim, seed)
     rows, picks = _first(shards, seed, projection)
     parts, known = shards.parts(run.workers), 0
-    told = repr((shards.hashes, n_select, seed, projection)).encode()
+    told = repr((shards.hashes, len(parts), n_select, seed, projection)).encode()
     selection = hashlib.sha256(told).hexdigest()
 
     def ask(since: int, *, refill: bool) -> list[Answer | None]:
@@ -170,19 +171,22 @@ def select(
         questions = [Question(selection, part, n_select, projection, *told) for part in parts]
         return list(run(answer, questions, stay=True))
 
-    with progress_bar(n_select, "coreset", "pick", show=progress) as bar:
-        refill = True
-        while len(rows) < n_select:
-            answers = ask(known, refill=refill)
-            if None in answers:  # a new worker, which must be told all picks
-                answers = ask(0, refill=True)
-            known, all_of = len(rows), _together(answers)
-            points, left = as_points(all_of.values, "candidates"), n_select - known
-            with one_thread_per_operation():  # products so small that threads would cost time
-                new = pick_among(points, all_of.bounds, all_of.rows, all_of.least, left)
-            refill = not len(new)
-            rows = np.concatenate([rows, all_of.rows[new]])
-            picks = np.concatenate([picks, all_of.values[new]])
-            bar.update(len(rows) - bar.n)
-    list(run(forget, range(run.workers), stay=True))
+    try:
+        with progress_bar(n_select, "coreset", "pick", show=progress) as bar:
+            refill = True
+            while len(rows) < n_select:
+                answers = ask(known, refill=refill)
+                if None in answers:  # a new worker, which must be told all picks
+                    answers = ask(0, refill=True)
+                known, all_of = len(rows), _together(answers)
+                points, left = as_points(all_of.values, "candidates"), n_select - known
+                with one_thread_per_operation():  # products so small that threads would cost time
+                    new = pick_among(points, all_of.bounds, all_of.rows, all_of.least, left)
+                refill = not len(new)
+                rows = np.concatenate([rows, all_of.rows[new]])
+                picks = np.concatenate([picks, all_of.values[new]])
+                bar.update(len(rows) - bar.n)
+    finally:
+        with suppress(ConnectionError):  # a cluster that is lost has forgotten
+            list(run(forget, range(run.workers), stay=True))
     return rows

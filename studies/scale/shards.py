@@ -63,8 +63,14 @@ class Shards:
 
     def patches(self) -> np.ndarray:
         """Read all shards as one array, shape (n, dim)."""
-        parts = [self.images(number) for number in range(len(self))]
-        return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+        whole, end = np.empty(0), 0
+        for number, size in enumerate(self.sizes):  # one at a time: twice would count as memory
+            part = np.array(self.images(number))
+            if not number:
+                whole = np.empty((sum(self.sizes), part.shape[-1]), part.dtype)
+            whole[end : end + size] = part.reshape(-1, part.shape[-1])
+            end += size
+        return whole
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return patches by their rows among all, shape (len(rows), dim)."""

@@ -69,7 +69,7 @@ def _factor(radius: float, apart: float) -> float:
 
 @dataclass(frozen=True)
 class Part:
-    """One shard's part: how many it picks, or the final picks that its patches are held to.
+    """One worker's part: how many it picks, or the final picks that its patches are held to.
 
     Patches that are farther than ``near`` from all final picks are measured.
     """
@@ -115,7 +115,7 @@ def pick_part(part: Part) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def radius_of_part(part: Part) -> float:
-    """Return the distance of a shard's farthest patch from the final picks, ``near`` at least."""
+    """Return the distance of a part's farthest patch from the final picks, ``near`` at least."""
     frontier = Frontier(
         read_points(part.shards, part.projection), part.n_select, start=part.shards.offset
     )
@@ -165,5 +165,6 @@ def select_in_two_rounds(
         )
     places, second = _greedy(as_points(values, "picks of round one"), n_select, seed)
     final = rows[places], values[places], NEAR * second
-    measured = run(radius_of_part, [Part(s, seed, projection, n_select, *final) for s in each])
+    held = shards.parts(run.workers)  # the picks go to each worker once
+    measured = run(radius_of_part, [Part(s, seed, projection, n_select, *final) for s in held])
     return TwoRounds(final[0], max(radii), second, max(measured))

@@ -26,6 +26,11 @@ def peak_resident_bytes() -> int:
     return _bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
+def peak_of_worker(_item: object = None) -> int:
+    """Return `peak_resident_bytes` as a task of a worker's."""
+    return peak_resident_bytes()
+
+
 def peak_of_children_bytes() -> int:
     """Return the peak of the largest process that this one has started and waited for."""
     import resource  # not on Windows

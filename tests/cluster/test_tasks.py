@@ -204,6 +204,9 @@ def test_no_scheduler_and_no_worker_are_a_line(patience, tmp_path):
     with pytest.raises(ConnectionError) as caught, task_map("tcp://127.0.0.1:9"):
         pass
     one_line(caught, "tcp://127.0.0.1:9", "no scheduler with a worker within 5 s", "dask worker")
+    with pytest.raises(ConnectionError) as caught, task_map(str(tmp_path / "typo.json")):
+        pass
+    one_line(caught, "typo.json", "no such file")
     file, started = scheduler(tmp_path, workers=0)
     try:
         with pytest.raises(ConnectionError) as caught, task_map(file):
@@ -222,6 +225,22 @@ def test_a_lost_scheduler_is_a_line(patience, tmp_path):
             threading.Timer(3, started[0].kill).start()
             next(results)
         one_line(caught, "the scheduler is gone")
+    finally:
+        for process in started:
+            process.kill()
+
+
+def test_workers_that_are_gone_for_good_are_a_line(patience, tmp_path, monkeypatch):
+    from cluster import dask_client
+
+    monkeypatch.setattr(dask_client, "CHECK", 1)
+    file, started = scheduler(tmp_path, workers=1)
+    try:
+        with pytest.raises(ConnectionError) as caught, task_map(file) as run:
+            results = run(slowly, [1, 2])
+            threading.Timer(2, started[1].kill).start()
+            next(results)
+        one_line(caught, "no worker for 5 s", "start some, and run again")
     finally:
         for process in started:
             process.kill()

@@ -7,6 +7,7 @@ import pytest
 from small_data import save_png
 
 from ad.images import InputRule, read_mask
+from tools.install_data import INCOMING, copy_to_incoming
 from tools.scan import detect_layout, scan
 
 SIDE = 16
@@ -28,8 +29,9 @@ def btad(root: Path) -> Path:
     """Draw a product of BTAD: bitmaps, their masks in another format."""
     for number, folder in enumerate(("train/ok", "train/ok", "test/ok", "test/ko", "test/ko")):
         picture(root / folder / f"{number:04d}.bmp", number)
-    for number in (3, 4):
-        mask(root / f"ground_truth/ko/{number:04d}.png", 255)
+    for number, suffix in ((3, "png"), (4, "bmp")):
+        mask(root / f"ground_truth/ko/{number:04d}.{suffix}", 255)
+    (root / "ground_truth/ko/Thumbs.db").write_bytes(b"no mask")
     return root
 
 
@@ -80,7 +82,7 @@ def test_btad(tmp_path):
         ("train/good/0001", "train/ok/0001.bmp", 0, "good", None),
         ("test/good/0002", "test/ok/0002.bmp", 0, "good", None),
         ("test/ko/0003", "test/ko/0003.bmp", 1, "ko", "ground_truth/ko/0003.png"),
-        ("test/ko/0004", "test/ko/0004.bmp", 1, "ko", "ground_truth/ko/0004.png"),
+        ("test/ko/0004", "test/ko/0004.bmp", 1, "ko", "ground_truth/ko/0004.bmp"),
     ]
 
 
@@ -135,3 +137,12 @@ def test_visa_s_faults_are_lines(tmp_path, one_line):
     with pytest.raises(FileNotFoundError) as caught:
         scan(root)
     one_line(caught, "without their split", "copy split_csv/1cls.csv")
+
+
+def test_visa_is_installed_with_its_table_from_beside(tmp_path, monkeypatch):
+    root = visa(tmp_path / "candle", table=tmp_path / "split_csv/1cls.csv")
+    (root / "image_anno.csv").write_text("image,label,mask\ncandle/Data/Images/x.JPG,normal,\n")
+    monkeypatch.chdir(tmp_path)
+    copy_to_incoming(root)
+    incoming = summary(INCOMING)
+    assert incoming == summary(root) and len(incoming) == 4

@@ -80,5 +80,5 @@ def test_scores_of_shards_are_the_pipelines(reweight, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found, whole.images)
     np.save(path, bank[:-1])
     search._opened.cache_clear()
-    with task_map() as run, pytest.raises(RuntimeError, match="is not the bank that is meant"):
+    with task_map() as run, pytest.raises(RuntimeError, match="is not the file that is meant"):
         score_shards(run, shards, held, score)
