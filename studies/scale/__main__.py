@@ -92,8 +92,8 @@ class Study:
             self.shards["train"].total
         )
 
-    def score(self, name: str, bank: Bank, **more: object) -> None:
-        """Score held-out and test images; keep the method's figures."""
+    def score(self, name: str, bank: Bank, more: dict[str, object]) -> None:
+        """Score held-out and test images; keep the method's figures, and more of it."""
         score = self.params.score
         held_out = score_shards(self.run, self.shards["held_out"], bank, score)
         self.scores[name] = score_shards(self.run, self.shards["test"], bank, score)
@@ -106,7 +106,7 @@ class Study:
         how = {"seed": self.params.seed, "projection_dim": self.params.coreset.projection_dim}
         rows = select(self.run, self.shards["train"], self.size, **how)
         bank = write_bank(self.shards["train"], rows, "exact")
-        self.score("exact", bank)
+        self.score("exact", bank, {})
         return bank
 
     def two_rounds(self) -> Bank:
@@ -117,7 +117,7 @@ class Study:
             self.run, self.shards["train"], self.size, oversampling=oversampling, **how
         )
         bank = write_bank(self.shards["train"], found.rows, "two_rounds")
-        self.score("two_rounds", bank, two_rounds=found.figures())
+        self.score("two_rounds", bank, {"two_rounds": found.figures()})
         return bank
 
     def inverted_file(self, bank: Bank, name: str) -> None:
@@ -133,7 +133,7 @@ class Study:
         searched = {"centroids": path.as_posix(), "centroids_sha256": sha256_file(path)}
         inverted = replace(bank, **searched, probes=settings.probes)
         more = {"bank": name, "lists": lists, "recall": recall, "recall_queries": len(queries)}
-        self.score("inverted_file", inverted, **more)
+        self.score("inverted_file", inverted, more)
 
     def write(self) -> None:
         """Write scores and figures."""
