@@ -33,7 +33,7 @@ $(STUDIES): inputs
 	@$(PY) -m tools.repro pages
 
 reconpatch-full: inputs
-	@echo "ReConPatch as published: about an hour and a half on two cores."
+	@echo "ReConPatch as published: about two and a half hours on two cores."
 	@$(PY) -m tools.repro studies/reconpatch/full/dvc.yaml
 	@$(PY) -m tools.repro pages
 
