@@ -87,10 +87,14 @@ class _OnDask:
                 for item, place in zip(items, places, strict=True)
             ]
             for item, place, future in zip(items, places, futures, strict=True):
+                again = partial(submit, item, code)
                 try:
-                    done, result = self._wait(future, place, partial(submit, item, code))
-                except KilledWorker as error:
-                    done, result = False, f"its worker was lost {error.allowed_failures + 1} times"
+                    done, result = self._wait(future, place, again)
+                except KilledWorker:  # maybe by a task beside it, which Dask cannot tell
+                    try:
+                        done, result = self._wait(again(), None, again)
+                    except KilledWorker:
+                        done, result = False, "its worker was lost again and again"
                 if done:
                     yield result
                 else:

@@ -141,7 +141,7 @@ def test_a_task_that_takes_too_much_memory_is_named_and_the_others_finish(patien
         for result in run(greedy, items):
             found.append(result)
     assert found == [0, 1, 9]
-    one_line(caught, "1 of 4 tasks failed", "its worker was lost 4 times")
+    one_line(caught, "1 of 4 tasks failed", "its worker was lost again and again")
 
 
 def freeze_the_first(folder: Path, *, thaw_after: float | None) -> list[int]:
