@@ -23,7 +23,7 @@ repro: inputs
 
 studies: inputs
 	@echo "On two cores: make repro 2 minutes, gap 7, reconpatch 15, thresholds 7, backbones 8,"
-	@echo "augmentation 5, search 4: about 48 minutes in all. One alone: make $(firstword $(STUDIES))"
+	@echo "augmentation 5, search 4, sweep 5, scale 1: about 54 minutes in all. One alone: make $(firstword $(STUDIES))"
 	@$(PY) -m tools.repro
 	@for study in $(STUDIES); do $(PY) -m tools.repro studies/$$study/dvc.yaml || failed=1; done; \
 		$(PY) -m tools.repro pages && exit $$failed

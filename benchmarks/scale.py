@@ -1,6 +1,6 @@
 """Measure what a large bank's cost model stands on, and write docs/scale.md from it.
 
-Usage: python -m benchmarks.scale            about three minutes on two cores
+Usage: python -m benchmarks.scale            about a minute and a half on two cores
        python -m benchmarks.scale --page     write the page again from the rates that are there
 
 Needs the extra [cluster]: the selection over shards is timed on two workers of Dask.
