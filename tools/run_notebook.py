@@ -30,9 +30,10 @@ def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:
 
 
 def settle(path: Path) -> str:
-    """Strip what differs between equal runs: times, ids, addresses, paths, progress bars."""
+    """Strip what differs between equal runs: times, ids, addresses, paths, versions, bars."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata.pop("papermill", None)
