@@ -25,7 +25,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # Threads that wait by spinning make a run on busy cores a hundred times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with stage_command():
         main(sys.argv[1:])

@@ -55,8 +55,6 @@ def set_environment() -> None:
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
     os.environ["PYTHONPATH"] = str(Path.cwd())  # this tree's ad, also in a copy of the tree
     os.environ["PYTHONHASHSEED"] = "0"
-    # Threads that wait by spinning make a run on busy cores a hundred times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # tqdm wants a widget for its bars, which are plain text here.
     os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
     os.environ["SOURCE_DATE_EPOCH"] = "0"
