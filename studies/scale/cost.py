@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ad.files import read_json
+from ad.frontier import BLOCK
 from ad.params import Params
 from ad.protocol import Protocol
 
 RATES = Path(__file__).parent / "rates.json"
 PROCESS_GB = 0.6  # Python, PyTorch and FAISS
-CANDIDATES = 256  # points that a worker sends up in a round: `ad.frontier.BLOCK`
 NETWORK = 1e9  # bytes a second between a node and the others: assumed, 10 Gbit
 STORE = 1e9  # bytes a second that the coordinator reads from the store: assumed
 SHARD = 512  # images
@@ -100,7 +100,7 @@ def costs(work: Work, rates: Rates, *, nodes: int, cores: int) -> dict[str, Cost
     held = n * (work.dim + POINT) / workers
     rounds = work.picks / rates.picks_per_round
     reading = n * work.dim / STORE  # the bank is taken from all shards, whose hashes are compared
-    talk = work.picks * work.dim * workers + rounds * workers * CANDIDATES * work.dim
+    talk = work.picks * work.dim * workers + rounds * workers * BLOCK * work.dim
     bank, queries = work.picks * work.dim, work.queries * work.patches
     lists = 4 * work.picks**0.5
     looked = lists + 16 * work.picks / lists

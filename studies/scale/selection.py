@@ -162,9 +162,13 @@ def select(
         raise ValueError(f"n_select={n_select} must be 1 to n_patches={shards.total}")
     projection = None if projection_dim is None else (projection_dim, seed)
     rows, picks = _first(shards, seed, projection)
-    parts, known = shards.parts(run.workers), 0
-    told = repr((shards.hashes, len(parts), n_select, seed, projection)).encode()
-    selection = hashlib.sha256(told).hexdigest()
+
+    def deal() -> tuple[str, list[Shards]]:
+        parts = shards.parts(run.workers)
+        told = repr((shards.hashes, len(parts), n_select, seed, projection)).encode()
+        return hashlib.sha256(told).hexdigest(), parts
+
+    (selection, parts), known = deal(), 0
 
     def ask(since: int, *, refill: bool) -> list[Answer | None]:
         told = (refill, since, rows[since:], picks[since:])
@@ -177,6 +181,9 @@ def select(
             while len(rows) < n_select:
                 answers = ask(known, refill=refill)
                 if None in answers:  # a new worker, which must be told all picks
+                    if len(parts) > HELD * run.workers:  # more than those that are left remember
+                        list(run(forget, range(run.workers), stay=True))
+                        selection, parts = deal()
                     answers = ask(0, refill=True)
                 known, all_of = len(rows), _together(answers)
                 points, left = as_points(all_of.values, "candidates"), n_select - known

@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import replace
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -90,6 +91,43 @@ def test_workers_that_forget_are_told_again(tmp_path):
     shards = sharded_case.write(tmp_path, points)
     found = select(Forgetful(2), shards, 300, seed=0, progress=False)
     np.testing.assert_array_equal(found, textbook_coreset(points, 300, seed=0))
+
+
+class Shrinking(Workers):
+    """Workers with a memory each; all but the first are lost at the third call."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.calls = 0
+        size = selection.HELD
+        self.memories = [lru_cache(size)(lambda *_key: []) for _ in range(workers)]
+
+    def __call__(self, function, items, *, stay=False):
+        self.calls += 1
+        if self.calls == 3:
+            self.workers = 1
+        for number, item in enumerate(items):
+            selection._remembered = self.memories[number % self.workers]
+            yield function(item)
+
+
+def test_the_last_worker_does_not_measure_every_part_again_each_round(tmp_path, monkeypatch):
+    points = sharded_case.points_of("spread")
+    shards = sharded_case.write(tmp_path, points)
+    monkeypatch.setattr(selection, "_remembered", None)  # put back at the end
+    read, plain = [], selection.read_points
+
+    def counted(part, projection):
+        read.append(part.offset)
+        return plain(part, projection)
+
+    monkeypatch.setattr(selection, "read_points", counted)
+    assert len(shards) > selection.HELD
+    run = Shrinking(len(shards))
+    found = select(run, shards, 300, seed=0, progress=False)
+    np.testing.assert_array_equal(found, textbook_coreset(points, 300, seed=0))
+    # Every part once, those of the lost workers once more, then all as one.
+    assert len(read) == len(shards) + (len(shards) - 1) + 1 and run.calls > 8
 
 
 class Doubling(Workers):
