@@ -52,18 +52,43 @@ def output_hashes(lock: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
-def differing(before: dict[str, str], after: dict[str, str]) -> list[str]:
+def input_state(lock: Path) -> dict[str, object]:
+    """Map each parameter, and each dependency that no stage makes, to what a dvc.lock has of it."""
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
+    made = output_hashes(lock)
+    found = {
+        dep["path"]: dep.get("md5")
+        for stage in stages
+        for dep in stage.get("deps", [])
+        if dep["path"] not in made
+    }
+    for stage in stages:
+        for file, values in stage.get("params", {}).items():
+            found |= {f"{file}: {key}": value for key, value in values.items()}
+    return found
+
+
+def differing(before: dict[str, object], after: dict[str, object]) -> list[str]:
     """List the keys whose values differ."""
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
 def main() -> None:
     """Clone, run, compare, explain."""
+    edited = run("git", "status", "--porcelain", "--untracked-files=no").splitlines()
+    if edited:
+        print(f"Not part of this, as not committed: {', '.join(line[3:] for line in edited)}")
     clone(CLONE)
     print("Running every stage again in build/verify ...", flush=True)
     run(sys.executable, "-m", "dvc", "repro", "--force", cwd=CLONE)
     committed_lock = CLONE / "dvc.lock.committed"
     committed_lock.write_text(run("git", "show", "HEAD:dvc.lock"), encoding="utf-8")
+    inputs = differing(input_state(committed_lock), input_state(CLONE / "dvc.lock"))
+    if inputs:
+        raise SystemExit(
+            f"FAILED: dvc.lock was committed with other inputs than these: {', '.join(inputs)}; "
+            f"run 'make repro' and commit dvc.lock and the pages with them"
+        )
     changed = differing(output_hashes(committed_lock), output_hashes(CLONE / "dvc.lock"))
     if not changed:
         print("Identical: every output has the bytes of the committed dvc.lock.")
