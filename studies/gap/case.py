@@ -28,7 +28,7 @@ LIBRARIES = ("torch", "timm", "pillow", "scikit-learn", "numpy")
 TAGGED = ("resnet18", "resnet50", "wide_resnet101_2")  # names whose default weights are looked up
 
 # Settings that came after committed records; at these values they change nothing.
-LATER = {"tiles": 1, "region": None}
+LATER = {"image": {"tiles": 1, "region": None}, "coreset": {"size": None}}
 
 
 class Case(Section):
@@ -90,9 +90,10 @@ class Case(Section):
     def digest(self) -> str:
         """Hash what the numbers depend on: images, weights, settings; not paths or threads."""
         settings = self.model_dump(exclude={"manifest", "data", "runtime"})
-        for key, usual in LATER.items():
-            if settings["image"][key] == usual:
-                del settings["image"][key]
+        for section, added in LATER.items():
+            for key, usual in added.items():
+                if settings[section][key] == usual:
+                    del settings[section][key]
         name, weights = self.backbone.name, self.backbone.weights
         if weights == "package":
             weights = sha256_file(package_weights(name))

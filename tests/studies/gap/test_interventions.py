@@ -19,7 +19,7 @@ from studies.gap import (
     weight_factors,
 )
 from studies.gap import interventions as iv
-from studies.gap.case import Case, cross_validated, run_elsewhere
+from studies.gap.case import LATER, Case, cross_validated, run_elsewhere
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +224,20 @@ def test_a_record_of_other_libraries_counts_for_its_own_case_only(control):
     (row,) = number_factors.version_factors(control, [{"case": "another"}])
     assert row.how == iv.NOT_RUN
     assert "studies.gap.other_versions" in row.note
+
+
+def test_settings_that_came_later_leave_the_committed_record_its_case():
+    """A new setting of these sections belongs into LATER, with the value that changes nothing."""
+    recorded = {
+        "image": "size resize mean std interpolation",
+        "backbone": "name weights layers arithmetic batch_size",
+        "patch": "size pretrain_dim target_dim",
+        "coreset": "ratio projection_dim",
+        "score": "num_neighbors squared reweight index",
+    }
+    for section, names in recorded.items():
+        fields = Case.model_fields[section].annotation.model_fields
+        assert set(fields) - set(LATER.get(section, ())) == set(names.split()), section
 
 
 def test_without_labels_only_flags_are_counted(unlabelled):
