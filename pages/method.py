@@ -1,7 +1,6 @@
 """The method in pictures, drawn from the run's own images, features and banks."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,13 +37,12 @@ def influence(
     """
     edges = np.linspace(0, len(pixels), blocks + 1).astype(int)
     whole = features_of(pixels[None])[0][cell].astype(np.float64)
-    changes = []
-    for top, bottom in pairwise(edges):
-        pictures = np.repeat(pixels[None], blocks, axis=0)
-        for picture, (left, right) in zip(pictures, pairwise(edges), strict=True):
-            picture[top:bottom, left:right] = 127
-        changes.append(np.abs(features_of(pictures)[:, *cell] - whole).sum(axis=1))
-    return np.array(changes)
+    changes = np.zeros((blocks, blocks))
+    for row, column in np.ndindex(blocks, blocks):
+        picture = pixels[None].copy()  # one at a time, as memory is bounded
+        picture[0, slice(*edges[row : row + 2]), slice(*edges[column : column + 2])] = 127
+        changes[row, column] = np.abs(features_of(picture)[0][cell] - whole).sum()
+    return changes
 
 
 def draw_patch(
