@@ -20,12 +20,13 @@ import numpy as np
 from ad.coreset import k_center_greedy
 from ad.determinism import available_cores
 from ad.files import read_json, save_array, write_json, write_text
+from ad.frontier import BLOCK
 from ad.indices import faiss_neighbors
 from ad.neighbors import exact_neighbors
 from benchmarks.case import million_points
 from benchmarks.parts import DEFAULT, SEED, extract, images
 from cluster.tasks import Map, task_map
-from studies.scale.cost import CANDIDATES, NETWORK, RATES, SHARD, Cost, Rates, Work, costs, duration
+from studies.scale.cost import NETWORK, RATES, SHARD, Cost, Rates, Work, costs, duration
 from studies.scale.search import inverted_file, inverted_neighbors, train_lists
 from studies.scale.selection import forget, select
 from studies.scale.shards import Shards, index_of
@@ -244,7 +245,7 @@ def limits_part(measured: dict) -> str:
 
 The selection that was timed is {share:.1e} of this one's patches times picks times dimensions; the
 rest is extrapolated. Extrapolated, too, are: rates a core where {CORES} share a machine's memory,
-rounds with more than two workers (each sends {CANDIDATES} candidates, so a round picks more; each
+rounds with more than two workers (each sends {BLOCK} candidates, so a round picks more; each
 task is taken to cost what it did with two), and the share of distances that need no measuring,
 which depends on the images. Not in the model: slow or full disks, lost workers (their shards are
 measured again against all picks), stragglers, the coordinator's own products of candidates.
