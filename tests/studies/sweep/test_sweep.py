@@ -107,7 +107,7 @@ def test_rows_are_the_same_in_any_order_and_are_not_computed_twice(folder, seria
 def kill_workers(rows: Path, after: list[int], killed: list[int]) -> None:
     """Kill a worker with -9, in the middle of its task, each time so many rows are there."""
     for number in after:
-        while len(list(rows.glob("*.json"))) < number:
+        while len(list(rows.glob("*.json"))) < number:  # any order: only counted
             time.sleep(0.02)
         workers = [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
         os.kill(workers[-1].pid, signal.SIGKILL)
