@@ -25,21 +25,22 @@ pytestmark = pytest.mark.skipif(not KILLS, reason="AD_FIRE is not set: a trial o
 
 
 def start(folder: Path) -> subprocess.Popen:
-    """Start the pipeline in a group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tools.repro"],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """Start the pipeline in a group of its own; what it says is added to a file beside it."""
+    with Path(f"{folder}.log").open("a", encoding="utf-8") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tools.repro"],
+            cwd=folder,
+            env=environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def finish(folder: Path) -> None:
     """Run what is left."""
     process = start(folder)
-    assert process.wait(timeout=300) == 0
+    assert process.wait(timeout=300) == 0, Path(f"{folder}.log").read_text(encoding="utf-8")[-2000:]
 
 
 def children_of(process: subprocess.Popen) -> list[psutil.Process]:
