@@ -20,6 +20,7 @@ from dvc.repo import Repo
 from dvc.stage.exceptions import StageCmdFailedError
 
 from tools.stage import stoppable
+from tools.unchanged import refuse_late_edit, remove_empty_runs
 
 
 def pass_on(number: int, _frame: object) -> None:
@@ -55,6 +56,7 @@ def reproduce(targets: list[str]) -> None:
     """
     try:
         with Repo() as repo, set_loggers_level(logging.CRITICAL):
+            remove_empty_runs(Path(repo.stage_cache.cache_dir))
             repo.reproduce(targets=targets or None)
     except (DvcException, OSError) as error:
         causes: list[BaseException] = [error]
@@ -72,6 +74,7 @@ def main(targets: list[str]) -> None:
         signal.signal(signal.SIGTERM, pass_on)
         remove_torn_locks()
         reproduce(targets)
+        refuse_late_edit()
 
 
 if __name__ == "__main__":

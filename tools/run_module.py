@@ -8,7 +8,8 @@ import os
 import sys
 
 from tools.parameters import stage_parameters
-from tools.stage import STAGE, stage_command
+from tools.stage import stage_command
+from tools.unchanged import STAGE
 
 
 def main(arguments: list[str]) -> None:

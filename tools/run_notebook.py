@@ -18,7 +18,8 @@ from traitlets.config import Config
 
 from ad.files import write_text
 from tools.parameters import stage_parameters
-from tools.stage import STAGE, stage_command
+from tools.stage import stage_command
+from tools.unchanged import STAGE
 
 
 def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:

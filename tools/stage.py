@@ -15,72 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-import yaml
 
 from ad.files import HOST
-from tools.parameters import read_stage
+from tools.unchanged import STAGE, unchanged_inputs
 
-STAGE = "DVC_STAGE"  # DVC names the stage to its command
 WRITTEN = ("artifacts", "metrics", "reports")
 PATIENCE = 10.0  # seconds for a clean end
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "cmd.exe")
-
-
-def _signature(path: Path) -> object:
-    """Tell versions of a file or folder apart without reading it."""
-    if path.is_dir():
-        return [(str(p), _signature(p)) for p in sorted(path.iterdir())]
-    with suppress(OSError):
-        found = path.stat()
-        return found.st_mtime_ns, found.st_size
-    return None
-
-
-def _newest(path: Path) -> int:
-    files = [path, *path.rglob("*")]  # any order: their maximum counts
-    return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
-
-
-def inputs_state(address: str) -> dict[str, object]:
-    """Describe the stage's parameters and dependencies as they are now, by name."""
-    try:
-        entry, declared = read_stage(address)
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
-        return {"params.yaml or dvc.yaml": None}  # half saved, or without the key
-    return {
-        **declared,
-        **{dep: _signature(Path(dep)) for dep in entry["deps"]},
-    }
-
-
-@contextmanager
-def unchanged_inputs(result: Path | None) -> Iterator[None]:
-    """Fail a stage whose parameters or dependencies are edited while it runs.
-
-    DVC hashes them after the command, so it would record the new ones for the old results, and
-    its run cache would give those back wherever the new ones are asked for.
-
-    Parameters
-    ----------
-    result : path, optional
-        What an earlier command of the stage wrote; an edit since then counts too.
-    """
-    address = os.environ.get(STAGE, "")
-    before = inputs_state(address) if address else {}
-    changed = []
-    if address and result is not None:
-        entry, declared = read_stage(address)
-        names = [*{key.partition(":")[0]: None for key in declared}, *entry["deps"]]
-        changed = [name for name in names if _newest(Path(name)) > _newest(result)]
-    yield
-    after = inputs_state(address) if address else {}
-    changed += [key for key in before | after if before.get(key, 0) != after.get(key, 0)]
-    if changed:
-        raise SystemExit(
-            f"error: {', '.join(changed[:3])} changed while {address} ran, so its results belong "
-            f"to neither version and are not recorded; run it again"
-        )
 
 
 def sweep() -> None:

@@ -14,12 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
 
 from ad.files import HOST
 from tools.parameters import read_stage
 from tools.repro import main, remove_torn_locks, reproduce
-from tools.stage import STAGE, inputs_state, stage_command, sweep, unchanged_inputs
+from tools.stage import stage_command, sweep
+from tools.unchanged import LAST, STAGE, inputs_state, refuse_late_edit, unchanged_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = {
@@ -200,6 +202,22 @@ def test_a_run_goes_on_after_a_kill_that_tore_the_list_of_locks(tmp_path, monkey
     assert Path("done").is_file()
 
 
+def test_a_run_goes_on_after_a_kill_that_left_an_earlier_runs_folder_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+    work = {"cmd": "cp data done", "deps": ["data"], "outs": ["done"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"work": work}}))
+    Path("data").write_text("1")
+    main([])
+    for path in [*Path(".dvc/cache/runs").glob("*/*/*"), Path("dvc.lock"), Path("done")]:
+        path.unlink()
+    with Repo() as repo, pytest.raises(ReproductionError) as caught:
+        repo.reproduce()
+    assert isinstance(caught.value.__cause__, TypeError)  # if DVC can do it, this can go
+    main([])
+    assert Path("done").read_text() == "1"
+
+
 DEAF = """
 import os, signal, subprocess, sys, time
 from tools import stage
@@ -280,6 +298,74 @@ def test_an_edit_during_a_run_is_not_recorded(dvc):
     assert "params.yaml: image.size changed while work ran" in output
     assert not Path("dvc.lock").exists()
     assert Path("artifacts/result.txt").read_text() == "64"
+
+
+# Ends before its second command edits what the first has read, once; the others look at it.
+LATE = """
+from pathlib import Path
+from tools.stage import stage_command
+with stage_command():
+    Path("artifacts/late.txt").write_text(Path("params.yaml").read_text())
+"""
+EDIT = """
+from pathlib import Path
+once, edited = Path("once"), Path({name!r})
+if not once.exists():
+    once.touch()
+    edited.write_text(edited.read_text().replace("7", "8"))
+"""
+AFTER = """
+from tools.stage import stage_command
+with stage_command():
+    pass
+"""
+
+
+@pytest.mark.parametrize("edited", ["params.yaml", "ad/late.py"])
+@pytest.mark.parametrize("next_stage", [True, False])
+def test_an_edit_between_a_stages_end_and_dvcs_look_is_not_recorded(
+    folder, monkeypatch, capfd, edited, next_stage
+):
+    Path("ad/late.py").write_text("seven = 7\n")
+    Path("params.yaml").write_text("seed: 7\ndata: {path: data}\n")
+    for name, text in (("late", LATE), ("edit", EDIT.format(name=edited)), ("after", AFTER)):
+        Path(f"{name}.py").write_text(text)
+    late = {
+        "cmd": [f"{sys.executable} late.py", f"{sys.executable} edit.py"],
+        "deps": ["ad/late.py"],
+        "params": ["seed"],
+        "outs": ["artifacts/late.txt"],
+    }
+    after = {"cmd": f"{sys.executable} after.py", "deps": ["artifacts/late.txt"]}
+    stages = {"late": late} | ({"after": after} if next_stage else {})
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.delenv(STAGE, raising=False)
+    Repo.init(no_scm=True).close()
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    printed = capfd.readouterr().err
+    said = printed if next_stage else str(caught.value)
+    assert said.count("changed as late ended") == 1 and "Traceback" not in printed
+    assert "late" not in yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    assert not [path for path in Path(".dvc/cache/runs").rglob("*") if path.is_file()]
+    main([])  # runs again, on the edited inputs
+    recorded = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["late"]
+    assert Path("artifacts/late.txt").read_text() == Path("params.yaml").read_text()
+    assert recorded["params"]["params.yaml"]["seed"] == (8 if edited == "params.yaml" else 7)
+    assert not LAST.exists()
+
+
+def test_an_edit_after_dvcs_look_is_the_next_runs_business(folder, monkeypatch):
+    monkeypatch.setenv(STAGE, "work")
+    with unchanged_inputs(None):
+        pass
+    Path("dvc.lock").write_text("stages: {work: {}}")  # as DVC does once it has read the inputs
+    time.sleep(0.01)
+    Path("ad/work.py").write_text("two = 2\n")
+    refuse_late_edit()
+    assert Path("dvc.lock").read_text() == "stages: {work: {}}"
+    assert not LAST.exists()
 
 
 # DVC without its own account

@@ -1,0 +1,144 @@
+"""A stage's inputs stay as they are while it runs, and until DVC has read them.
+
+DVC hashes them after the command: it would record an edit for the results from before it, and its
+run cache would give those back wherever the edited inputs are asked for.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import yaml
+
+from ad.files import write_text
+from tools.parameters import read_stage
+
+STAGE = "DVC_STAGE"  # DVC names the stage to its command
+LAST = Path(".dvc/tmp/last_stage.json")  # what the last stage ran with, until that is looked at
+MINUTE = 60 * 10**9  # nanoseconds; DVC reads the inputs within one of a command's end
+
+
+def _signature(path: Path) -> object:
+    """Tell versions of a file or folder apart without reading it."""
+    if path.is_dir():
+        return [(str(p), _signature(p)) for p in sorted(path.iterdir())]
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    return None
+
+
+def _newest(path: Path) -> int:
+    """Say when a file or anything in a folder was last edited, in nanoseconds; 0 if it is gone."""
+    found = [file.stat() for file in (path, *path.rglob("*")) if file.exists()]  # any order
+    return max((max(one.st_mtime_ns, one.st_ctime_ns) for one in found), default=0)
+
+
+def inputs_state(address: str) -> dict[str, object]:
+    """Describe the stage's parameters and dependencies as they are now, by name."""
+    try:
+        entry, declared = read_stage(address)
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return {"params.yaml or dvc.yaml": None}  # half saved, or without the key
+    return {
+        **declared,
+        **{dep: _signature(Path(dep)) for dep in entry["deps"]},
+    }
+
+
+@contextmanager
+def unchanged_inputs(result: Path | None) -> Iterator[None]:
+    """Fail a stage whose parameters or dependencies are edited while it runs.
+
+    Parameters
+    ----------
+    result : path, optional
+        What an earlier command of the stage wrote; an edit since then counts too.
+    """
+    address = os.environ.get(STAGE, "")
+    if address:
+        refuse_late_edit(address)
+    before = inputs_state(address) if address else {}
+    changed = []
+    if address and result is not None:
+        entry, declared = read_stage(address)
+        names = [*{key.partition(":")[0]: None for key in declared}, *entry["deps"]]
+        changed = [name for name in names if _newest(Path(name)) > _newest(result)]
+    yield
+    after = inputs_state(address) if address else {}
+    changed += [key for key in before | after if before.get(key, 0) != after.get(key, 0)]
+    if changed:
+        raise SystemExit(
+            f"error: {', '.join(changed[:3])} changed while {address} ran, so its results belong "
+            f"to neither version and are not recorded; run it again"
+        )
+    if address:
+        write_text(LAST, json.dumps({"stage": address, "inputs": _marks(before)}))
+
+
+def _marks(state: dict[str, object]) -> dict[str, str]:
+    return {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in state.items()}
+
+
+def refuse_late_edit(address: str = "") -> None:
+    """Take the last stage's record back if its inputs were edited before DVC had read them.
+
+    Parameters
+    ----------
+    address : str
+        The stage that starts; where it is the last one, it just runs again.
+
+    Raises
+    ------
+    SystemExit
+        With what was edited; the stage runs again at the next try.
+    """
+    try:
+        last = json.loads(LAST.read_text(encoding="utf-8"))
+        ended = LAST.stat().st_mtime_ns
+        pipeline, _, name = last["stage"].rpartition(":")
+        lock = Path(pipeline or "dvc.yaml").with_suffix(".lock")
+        recorded = min(lock.stat().st_mtime_ns, ended + MINUTE)
+    except (OSError, ValueError):  # no stage has ended, or none was recorded
+        return
+    before, now = last["inputs"], _marks(inputs_state(last["stage"]))
+    late = [
+        key
+        for key in sorted(now | before)
+        if now.get(key) != before.get(key)
+        and 0 < _newest(Path(key.partition(":")[0])) <= recorded
+        and last["stage"] != address
+    ]
+    if late:
+        _forget(lock, name, ended)
+    LAST.unlink()
+    if late:
+        raise SystemExit(
+            f"error: {', '.join(late[:3])} changed as {last['stage']} ended, so its results belong "
+            f"to neither version and are not recorded; run it again"
+        )
+
+
+def _forget(lock: Path, name: str, since: int) -> None:
+    """Take a stage, and the runs since a moment, out of DVC's records."""
+    from dvc.repo import Repo  # takes a second, and is hardly ever needed
+    from dvc.utils.serialize import modify_yaml
+
+    with modify_yaml(lock) as records:
+        records.get("stages", {}).pop(name, None)
+    with Repo() as repo:
+        runs = Path(repo.stage_cache.cache_dir)
+    for run in runs.glob("*/*/*"):  # any order: each one is looked at alone
+        if run.stat().st_mtime_ns >= since:
+            run.unlink()
+    remove_empty_runs(runs)
+
+
+def remove_empty_runs(runs: Path) -> None:
+    """Remove the folders of runs that hold none: DVC stops at one, and a kill may leave it."""
+    for folder in runs.glob("*/*"):  # any order: each one is looked at alone
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
