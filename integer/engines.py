@@ -166,8 +166,20 @@ class ByteConvolution:
         """Tell whether inputs of this range can be had on this device: bytes on a CPU."""
         return device == "cpu" and source[0] >= BYTE[0] and source[1] <= BYTE[1]
 
+    def sums(self, values: Tensor) -> Tensor:
+        """Convolve int8 (n, in, h, w); return float32 sums times ``2 ** -shift``, not rounded."""
+        return self._convolve(values, torch.float32, "none")
+
     def __call__(self, values: Tensor) -> Tensor:
         """Convolve int8 (n, in, h, w); return int8 (n, out, h', w')."""
+        low, high = self.conv.low, self.conv.high
+        # Written as int8, which saturates at -128 and 127.
+        result = self._convolve(values, torch.int8, "relu" if low == 0 else "none")
+        if high != BYTE[1] or low not in (BYTE[0], 0):
+            result.clamp_(low, high)
+        return result
+
+    def _convolve(self, values: Tensor, dtype: torch.dtype, activation: str) -> Tensor:
         conv = self.conv
         values, padding = pad(conv, values[:, :, :: self.step[0], :: self.step[1]])
         if self.zero_point:
@@ -175,13 +187,9 @@ class ByteConvolution:
         values = values.contiguous(memory_format=torch.channels_last).view(torch.uint8)
         weights = (self.packed, self.scales, self.weight_zeros, self.bias)
         geometry = (conv.stride, padding, conv.dilation, conv.groups)
-        # Written as int8, which saturates at -128 and 127.
-        to_int8 = (1.0, 0, torch.int8, "relu" if conv.low == 0 else "none", [], "")
         convolve = torch.ops.onednn.qconv2d_pointwise
-        result = convolve(values, 1.0, self.zero_point, *weights, *geometry, *to_int8)
-        if conv.high != BYTE[1] or conv.low not in (BYTE[0], 0):
-            result.clamp_(conv.low, conv.high)
-        return result
+        written = (1.0, 0, dtype, activation, [], "")
+        return convolve(values, 1.0, self.zero_point, *weights, *geometry, *written)
 
 
 ENGINES = (ByteConvolution, FloatConvolution)

@@ -172,6 +172,14 @@ def pixel_range(means: Sequence[int]) -> tuple[int, int]:
     return -max(means), 255 - min(means)
 
 
+def centred(images: Tensor, means: Sequence[int]) -> Tensor:
+    """Subtract the means from pixels of uint8 (n, 3, h, w); int8 where it holds them, or int16."""
+    pixels = images.to(torch.int16, memory_format=torch.channels_last)
+    pixels -= torch.tensor(means, dtype=torch.int16, device=images.device)[:, None, None]
+    low, high = pixel_range(means)
+    return pixels.to(torch.int8) if low >= BYTE[0] and high <= BYTE[1] else pixels
+
+
 def largest_sums(conv: Conv, low: int, high: int) -> np.ndarray:
     """Bound every partial sum of each output channel, whatever the order of the summands.
 
@@ -235,12 +243,7 @@ class Runner:
         list of Tensor of int8, shape (n, c, h', w')
             One a layer; `IntegerNetwork.outputs` has their exponents.
         """
-        means = torch.tensor(self.network.means, dtype=torch.int16, device=self.device)
-        pixels = images.to(self.device, torch.int16, memory_format=torch.channels_last)
-        pixels -= means[:, None, None]
-        low, high = self.network.ranges()[PIXELS]
-        fits = low >= BYTE[0] and high <= BYTE[1]
-        values = {PIXELS: pixels.to(torch.int8) if fits else pixels}
+        values = {PIXELS: centred(images.to(self.device), self.network.means)}
         kept = {each.tensor for each in self.network.outputs}
         with torch.inference_mode(), exact_float32():
             for number, each in enumerate(self.network.operations):

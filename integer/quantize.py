@@ -12,14 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from integer.engines import (
-    BYTE,
-    Conv,
-    FloatConvolution,
-    Operation,
-    exact_float32,
-    finish,
-)
+from integer.engines import BYTE, ENGINES, Conv, Operation, exact_float32
 from integer.network import (
     PIXELS,
     Add,
@@ -30,6 +23,7 @@ from integer.network import (
     Output,
     Product,
     Table,
+    centred,
     pixel_range,
 )
 from integer.rounding import TABLES, choose_exponent, quantize_conv, table_of
@@ -57,9 +51,8 @@ class _Maker:
     def __init__(self, traced: Traced, means: Sequence[int], images: np.ndarray) -> None:
         self.traced = traced
         self.made: list[Operation] = []
-        pixels = torch.from_numpy(images).to(torch.int16)
-        pixels -= torch.tensor(means, dtype=torch.int16)[:, None, None]
-        self.values = {PIXELS: pixels}
+        self.trusted: dict[tuple, bool] = {}
+        self.values = {PIXELS: centred(torch.from_numpy(images), means)}
         self.units = {PIXELS: np.ones(3)}
         self.ranges = {PIXELS: pixel_range(means)}
 
@@ -113,7 +106,8 @@ class _Maker:
         tabled, output = activation in TABLES, target in self.traced.outputs.values()
         low = 0 if activation.startswith("relu") else -BYTE[1] if output else BYTE[0]
         high = BYTE[1]
-        real = self._sums(self._in_units(operation, np.ones(1)), values).clamp_(*CLAMPS[activation])
+        real = self._ready(self._in_units(operation, np.ones(1))).sums(*values)
+        real.clamp_(*CLAMPS[activation])
         if isinstance(operation, Conv) and not tabled and self.free(target):
             peaks = real.abs().amax((0, 2, 3)).double().numpy()
             # A channel that reaches the 6 of a ReLU6 has a unit of 6 / 127: no other clip.
@@ -128,7 +122,8 @@ class _Maker:
             low=low,
             high=high,
         )
-        self.keep(operation, finish(self._sums(operation, values), low, high), units)
+        ready = self._ready(operation)
+        self.keep(operation, (ready if isinstance(operation, Conv) else ready.run)(*values), units)
         if tabled:
             self._tabulate(operation, target, activation)
 
@@ -147,11 +142,13 @@ class _Maker:
         exponent = 1 - math.frexp(units[0])[1]
         return replace(operation, shift=(exponents - exponent).astype(np.int16))
 
-    def _sums(self, operation: Conv | Add | Product, values: list[Tensor]) -> Tensor:
-        """Return exact float32 results, not yet rounded."""
-        if isinstance(operation, Conv):
-            return FloatConvolution(operation, BYTE, "cpu").sums(*values)
-        return operation.sums(*values)
+    def _ready(self, operation: Conv | Add | Product) -> Add | Product:
+        """Return what computes an operation: for a convolution, an engine that is exact here."""
+        if not isinstance(operation, Conv):
+            return operation
+        source = self.ranges[operation.sources[0]]
+        engine = exact_engine(operation, source, "cpu", ENGINES, self.trusted)
+        return engine(operation, source, "cpu")
 
     def _tabulate(self, before: Operation, target: str, activation: str) -> None:
         """Keep the table of an activation."""
@@ -222,11 +219,7 @@ def to_integer(
                 if last_use[name] == target:
                     del maker.values[name]
         outputs = tuple(maker.output(*each) for each in list(traced.outputs.items()))
-    network = IntegerNetwork(tuple(maker.made), means, outputs)
-    trusted: dict[tuple, bool] = {}  # what the scales were measured with is proven here
-    for conv, source in network.convolutions():
-        exact_engine(conv, source, "cpu", (FloatConvolution,), trusted)
-    return network
+    return IntegerNetwork(tuple(maker.made), means, outputs)
 
 
 def _with_rest(conv: Operation, rest: np.ndarray, std: Sequence[float]) -> Conv:

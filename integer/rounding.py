@@ -112,10 +112,11 @@ def quantize_conv(
     finest = np.array([finest_exponent(size) for size in sizes])
     shift = finest.copy()
     while (finest - shift).max() <= SPARE_BITS:
-        whole = np.rint(np.ldexp(weight, shift[:, None, None, None]))
-        error = (np.ldexp(whole, -shift[:, None, None, None]) - weight) * by_group(mean_in)
+        scale = np.ldexp(1.0, shift)[:, None, None, None]  # a power of two: products are exact
+        whole = np.rint(weight * scale)
+        error = (whole / scale - weight) * by_group(mean_in)
         # Whole numbers: their sum is the same in any order.
-        drift = np.rint(np.ldexp(error, 24)).astype(np.int64).sum(axis=(1, 2, 3))
+        drift = np.rint(error * 2.0**24).astype(np.int64).sum(axis=(1, 2, 3))
         units = np.rint(np.ldexp(bias - np.ldexp(drift.astype(float), -24), shift))
         over = np.abs(whole).sum(axis=(1, 2, 3)) * largest + np.abs(units) >= LIMIT
         if not over.any():

@@ -164,6 +164,13 @@ class Coarse(Planted):
         return super().sums(values).bfloat16().float()
 
 
+class CoarseSums(Coarse):
+    """Be exact in bytes, and not in the sums that scales are measured on."""
+
+    def __call__(self, values):
+        return FloatConvolution(self.conv, UNSIGNED, "cpu")(values)
+
+
 class Missing(Planted):
     """Stand for an operator that a build of PyTorch has not."""
 
@@ -171,7 +178,7 @@ class Missing(Planted):
         raise AttributeError("no operator of that name")
 
 
-@pytest.mark.parametrize("planted", [OffByOne, Saturating, Coarse, Missing])
+@pytest.mark.parametrize("planted", [OffByOne, Saturating, Coarse, CoarseSums, Missing])
 def test_an_inexact_engine_is_refused(planted, one_line):
     conv = drawn_convolution(np.random.default_rng(1), UNSIGNED)
     found = exact_engine(conv, UNSIGNED, "cpu", (planted, FloatConvolution), {})
