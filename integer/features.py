@@ -166,8 +166,9 @@ def make_whole(
 
     See `integer.quantize.to_integer`; the features' exponent is chosen on the same images.
     """
-    network = to_integer(model, layers, images, mean=mean, std=std)
-    whole = WholeForm(Runner(network, device=device), pooling, 0)
+    network, engines = to_integer(model, layers, images, mean=mean, std=std)
+    runner = Runner(network, device=device, ready=engines if device == "cpu" else None)
+    whole = WholeForm(runner, pooling, 0)
     with torch.inference_mode():
         values = [
             join_maps(whole.runner(torch.from_numpy(each[None])), whole.exponents, pooling)

@@ -7,7 +7,7 @@ bounds all of them from the weights alone, so nothing is left that a processor, 
 number of threads could change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,6 +206,8 @@ class Runner:
     device : str
     engines : sequence of engine classes, optional
         Candidates, best first; which one runs changes no result.
+    ready : mapping, optional
+        Engines of this device that have been tried on these convolutions, by their targets.
 
     Raises
     ------
@@ -214,15 +216,21 @@ class Runner:
     """
 
     def __init__(
-        self, network: IntegerNetwork, *, device: str = "cpu", engines: Sequence[type] = ENGINES
+        self,
+        network: IntegerNetwork,
+        *,
+        device: str = "cpu",
+        engines: Sequence[type] = ENGINES,
+        ready: Mapping[str, object] | None = None,
     ) -> None:
         self.network = network
         self.device = device
         trusted: dict[tuple, bool] = {}
-        self._engines = {
-            conv.target: exact_engine(conv, source, device, engines, trusted)(conv, source, device)
-            for conv, source in network.convolutions()
-        }
+        self._engines = dict(ready or {})
+        for conv, source in network.convolutions():
+            if conv.target not in self._engines:
+                engine = exact_engine(conv, source, device, engines, trusted)
+                self._engines[conv.target] = engine(conv, source, device)
         self._last_use = {s: i for i, each in enumerate(network.operations) for s in each.sources}
 
     @property

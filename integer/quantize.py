@@ -51,6 +51,7 @@ class _Maker:
     def __init__(self, traced: Traced, means: Sequence[int], images: np.ndarray) -> None:
         self.traced = traced
         self.made: list[Operation] = []
+        self.engines: dict[str, object] = {}
         self.trusted: dict[tuple, bool] = {}
         self.values = {PIXELS: centred(torch.from_numpy(images), means)}
         self.units = {PIXELS: np.ones(3)}
@@ -122,8 +123,11 @@ class _Maker:
             low=low,
             high=high,
         )
-        ready = self._ready(operation)
-        self.keep(operation, (ready if isinstance(operation, Conv) else ready.run)(*values), units)
+        if isinstance(operation, Conv):
+            run = self.engines[operation.target] = self._ready(operation)
+        else:
+            run = operation.run
+        self.keep(operation, run(*values), units)
         if tabled:
             self._tabulate(operation, target, activation)
 
@@ -186,7 +190,7 @@ def to_integer(
     *,
     mean: Sequence[float],
     std: Sequence[float],
-) -> IntegerNetwork:
+) -> tuple[IntegerNetwork, dict[str, object]]:
     """Make the whole-number form of a network.
 
     Parameters
@@ -199,6 +203,12 @@ def to_integer(
         Normal images on which scales are measured; a dozen will do.
     mean, std : sequence of float
         What the network's training subtracted from RGB in 0 to 1, and divided by.
+
+    Returns
+    -------
+    network : IntegerNetwork
+    engines : dict
+        For each convolution's target the engine on a CPU that measured it, for a `Runner`.
 
     Raises
     ------
@@ -219,7 +229,7 @@ def to_integer(
                 if last_use[name] == target:
                     del maker.values[name]
         outputs = tuple(maker.output(*each) for each in list(traced.outputs.items()))
-    return IntegerNetwork(tuple(maker.made), means, outputs)
+    return IntegerNetwork(tuple(maker.made), means, outputs), maker.engines
 
 
 def _with_rest(conv: Operation, rest: np.ndarray, std: Sequence[float]) -> Conv:

@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 from small_data import draw_normal, network, save_png
-from test_integer_network import NETWORKS, images, made
+from test_integer_network import NETWORKS, images
+from test_integer_network import network as settled_network
 
 from ad.extraction import features_of as extract
 from ad.extraction import make_extractor
@@ -27,7 +28,7 @@ ABOUT = {"held_out": [[1.0, 2.0]]}
 
 
 def whole_of(name: str, layers: list[str], patch: Patch, size: int) -> WholeForm:
-    model, _ = made(name, layers, size=size)
+    model = settled_network(name)
     half = (0.5,) * 3
     return make_whole(model, layers, images(4, size), patch, mean=half, std=half)
 
