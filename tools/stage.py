@@ -26,8 +26,14 @@ SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "cmd.exe")
 
 
 def sweep() -> None:
-    """Remove what processes that are gone left half written (see `ad.files.atomic_path`)."""
+    """Remove what processes that are gone left half written (see `ad.files.atomic_path`).
+
+    And the notebooks of failed stages whose results are there by now.
+    """
     for folder in WRITTEN:
+        for path in Path(folder).rglob("*.failed.ipynb"):  # any order: each one is looked at alone
+            if path.with_name(f"{path.name.removesuffix('.failed.ipynb')}.ipynb").exists():
+                path.unlink()
         for path in Path(folder).rglob(".*.part"):  # any order: each one is looked at alone
             *_, host, number, _ = path.name.split(".")
             if host == HOST and number.isdigit() and not psutil.pid_exists(int(number)):

@@ -178,6 +178,16 @@ def test_what_a_dead_process_left_half_written_goes(folder):
     assert (left.exists(), mine.exists(), elsewhere.exists()) == (False, True, True)
 
 
+def test_the_notebook_of_a_failure_goes_once_its_stage_has_a_result(folder):
+    failed, result = Path("artifacts/work.failed.ipynb"), Path("artifacts/work.ipynb")
+    failed.touch()
+    sweep()
+    assert failed.exists()  # to be read
+    result.touch()
+    sweep()
+    assert (failed.exists(), result.exists()) == (False, True)
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"a": [', "\x00\x00"])
 def test_a_torn_list_of_locks_goes_and_a_whole_one_stays(tmp_path, text):
     path = tmp_path / "rwlock"
