@@ -146,7 +146,7 @@ class _Maker:
         exponent = 1 - math.frexp(units[0])[1]
         return replace(operation, shift=(exponents - exponent).astype(np.int16))
 
-    def _ready(self, operation: Conv | Add | Product) -> Add | Product:
+    def _ready(self, operation: Conv | Add | Product) -> object:
         """Return what computes an operation: for a convolution, an engine that is exact here."""
         if not isinstance(operation, Conv):
             return operation

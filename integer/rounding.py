@@ -109,7 +109,8 @@ def quantize_conv(
     bias = conv.bias / units_out
     # A bias far beyond its weights sets the unit in their place.
     sizes = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), np.ldexp(np.abs(bias), -16))
-    finest = np.array([finest_exponent(size) for size in sizes])
+    # Beyond 2 ** -120 float32 has no units left; such a channel is as good as zero.
+    finest = np.array([min(finest_exponent(size), 120) for size in sizes])
     shift = finest.copy()
     while (finest - shift).max() <= SPARE_BITS:
         scale = np.ldexp(1.0, shift)[:, None, None, None]  # a power of two: products are exact

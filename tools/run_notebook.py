@@ -74,8 +74,8 @@ def main(arguments: list[str]) -> None:
     set_environment()
     config = Config()
     # What a kernel logs when it is stopped; an error in a cell does not come through its log.
-    config.NotebookClient.shutdown_kernel = "immediate"  # its cells have closed what they wrote
     config.NotebookClient.extra_arguments = ["--log-level=50"]
+    config.NotebookClient.shutdown_kernel = "immediate"  # its cells have closed what they wrote
     if os.name != "nt":  # sockets as files: no warning about TCP, and no network needed
         config.KernelManager.transport = "ipc"
     executed = output.with_name(f"{output.stem}.failed.ipynb")

@@ -17,9 +17,8 @@ from pathlib import Path
 import psutil
 
 from ad.files import HOST
-from tools.unchanged import STAGE, unchanged_inputs
+from tools.unchanged import STAGE, WRITTEN, unchanged_inputs
 
-WRITTEN = ("artifacts", "metrics", "reports")
 PATIENCE = 10.0  # seconds for a clean end
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "cmd.exe")
@@ -32,8 +31,10 @@ def sweep() -> None:
     """
     for folder in WRITTEN:
         for path in Path(folder).rglob("*.failed.ipynb"):  # any order: each one is looked at alone
-            if path.with_name(f"{path.name.removesuffix('.failed.ipynb')}.ipynb").exists():
-                path.unlink()
+            result = path.with_name(f"{path.name.removesuffix('.failed.ipynb')}.ipynb")
+            with suppress(OSError):  # there is no result, or another run was faster
+                if result.stat().st_mtime_ns > path.stat().st_mtime_ns:
+                    path.unlink()
         for path in Path(folder).rglob(".*.part"):  # any order: each one is looked at alone
             *_, host, number, _ = path.name.split(".")
             if host == HOST and number.isdigit() and not psutil.pid_exists(int(number)):

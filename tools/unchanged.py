@@ -15,10 +15,12 @@ import yaml
 
 from ad.files import write_text
 from tools.parameters import read_stage
+from validation.sections import flatten
 
 STAGE = "DVC_STAGE"  # DVC names the stage to its command
+WRITTEN = ("artifacts", "metrics", "reports")
 LAST = Path(".dvc/tmp/last_stage.json")  # what the last stage ran with, until that is looked at
-MINUTE = 60 * 10**9  # nanoseconds; DVC reads the inputs within one of a command's end
+MINUTE = 60 * 10**9  # nanoseconds; a record from later is of another run, or of another branch
 
 
 def _signature(path: Path) -> object:
@@ -32,9 +34,8 @@ def _signature(path: Path) -> object:
 
 
 def _newest(path: Path) -> int:
-    """Say when a file or anything in a folder was last edited, in nanoseconds; 0 if it is gone."""
-    found = [file.stat() for file in (path, *path.rglob("*")) if file.exists()]  # any order
-    return max((max(one.st_mtime_ns, one.st_ctime_ns) for one in found), default=0)
+    files = [path, *path.rglob("*")]  # any order: their maximum counts
+    return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
 
 
 def inputs_state(address: str) -> dict[str, object]:
@@ -49,6 +50,20 @@ def inputs_state(address: str) -> dict[str, object]:
     }
 
 
+def _ran_with(address: str) -> dict[str, object]:
+    """Give the stage's parameters, and the MD5 of the files that people edit, as DVC does."""
+    try:
+        entry, declared = read_stage(address)
+        files = [dep for dep in entry["deps"] if Path(dep).parts[0] not in WRITTEN]
+        return declared | {
+            dep: hashlib.md5(Path(dep).read_bytes(), usedforsecurity=False).hexdigest()
+            for dep in files
+            if Path(dep).is_file()
+        }
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return {}  # half saved: `inputs_state` sees that
+
+
 @contextmanager
 def unchanged_inputs(result: Path | None) -> Iterator[None]:
     """Fail a stage whose parameters or dependencies are edited while it runs.
@@ -61,7 +76,7 @@ def unchanged_inputs(result: Path | None) -> Iterator[None]:
     address = os.environ.get(STAGE, "")
     if address:
         refuse_late_edit(address)
-    before = inputs_state(address) if address else {}
+    before, ran_with = (inputs_state(address), _ran_with(address)) if address else ({}, {})
     changed = []
     if address and result is not None:
         entry, declared = read_stage(address)
@@ -76,15 +91,13 @@ def unchanged_inputs(result: Path | None) -> Iterator[None]:
             f"to neither version and are not recorded; run it again"
         )
     if address:
-        write_text(LAST, json.dumps({"stage": address, "inputs": _marks(before)}))
-
-
-def _marks(state: dict[str, object]) -> dict[str, str]:
-    return {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in state.items()}
+        write_text(LAST, json.dumps({"stage": address, "inputs": ran_with}))
 
 
 def refuse_late_edit(address: str = "") -> None:
-    """Take the last stage's record back if its inputs were edited before DVC had read them.
+    """Take the last stage's record back if DVC recorded other inputs than the stage ran with.
+
+    Parameters and files are compared, not folders.
 
     Parameters
     ----------
@@ -101,29 +114,27 @@ def refuse_late_edit(address: str = "") -> None:
         ended = LAST.stat().st_mtime_ns
         pipeline, _, name = last["stage"].rpartition(":")
         lock = Path(pipeline or "dvc.yaml").with_suffix(".lock")
-        recorded = min(lock.stat().st_mtime_ns, ended + MINUTE)
-    except (OSError, ValueError):  # no stage has ended, or none was recorded
-        return
-    before, now = last["inputs"], _marks(inputs_state(last["stage"]))
-    late = [
-        key
-        for key in sorted(now | before)
-        if now.get(key) != before.get(key)
-        and 0 < _newest(Path(key.partition(":")[0])) <= recorded
-        and last["stage"] != address
-    ]
+        of_this_run = ended <= lock.stat().st_mtime_ns <= ended + MINUTE
+        record = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].get(name, {})
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return  # no stage has ended, or none was recorded
+    found = {dep["path"]: dep.get("md5") for dep in record.get("deps", [])}
+    for file, values in record.get("params", {}).items():
+        found |= {f"{file}: {key}": value for key, value in flatten(values).items()}
+    ran = last["inputs"]
+    late = [key for key in ran if of_this_run and key in found and found[key] != ran[key]]
     if late:
-        _forget(lock, name, ended)
-    LAST.unlink()
-    if late:
+        _forget(lock, name, record["cmd"], ended)
+    LAST.unlink(missing_ok=True)
+    if late and last["stage"] != address:
         raise SystemExit(
             f"error: {', '.join(late[:3])} changed as {last['stage']} ended, so its results belong "
             f"to neither version and are not recorded; run it again"
         )
 
 
-def _forget(lock: Path, name: str, since: int) -> None:
-    """Take a stage, and the runs since a moment, out of DVC's records."""
+def _forget(lock: Path, name: str, command: str | list[str], since: int) -> None:
+    """Take a stage, and its command's runs since a moment, out of DVC's records."""
     from dvc.repo import Repo  # takes a second, and is hardly ever needed
     from dvc.utils.serialize import modify_yaml
 
@@ -132,7 +143,8 @@ def _forget(lock: Path, name: str, since: int) -> None:
     with Repo() as repo:
         runs = Path(repo.stage_cache.cache_dir)
     for run in runs.glob("*/*/*"):  # any order: each one is looked at alone
-        if run.stat().st_mtime_ns >= since:
+        text = run.read_text(encoding="utf-8") if run.stat().st_mtime_ns >= since else ""
+        if text and yaml.safe_load(text)["cmd"] == command:
             run.unlink()
     remove_empty_runs(runs)
 

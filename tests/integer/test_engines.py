@@ -12,6 +12,7 @@ from integer.engines import (
     Conv,
     FloatConvolution,
 )
+from integer.rounding import quantize_conv
 from integer.trials import exact_engine, passes_trials
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -199,6 +200,16 @@ def test_an_engine_exact_in_trials_only_is_refused_for_the_layer():
     assert passes_trials(ForOneLayer, UNSIGNED, "cpu")
     found = exact_engine(conv, UNSIGNED, "cpu", (ForOneLayer, FloatConvolution), {})
     assert found is FloatConvolution
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-30, 1e-44, 1e-50, 0.0])
+def test_a_channel_of_tiny_weights_has_an_exact_engine(size):
+    conv = drawn_convolution(np.random.default_rng(3), UNSIGNED)
+    out, n_in = len(conv.bias), conv.weight.shape[1] * conv.groups
+    gain = np.where(np.arange(out) == 0, size, 1.0)
+    traced = replace(conv, weight=conv.weight / 127.0, bias=np.zeros(out), gain=gain)
+    whole = quantize_conv(traced, np.ones(n_in), np.full(out, 64.0), 127, np.zeros(n_in))
+    assert exact_engine(whole, UNSIGNED, "cpu", (FloatConvolution,), {}) is FloatConvolution
 
 
 def test_pixels_beyond_a_byte_are_not_given_to_the_8_bit_engine():

@@ -1,6 +1,7 @@
 """A stage whose inputs are edited while it runs fails; a stop is one line and leaves nothing."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -180,9 +181,12 @@ def test_what_a_dead_process_left_half_written_goes(folder):
 
 def test_the_notebook_of_a_failure_goes_once_its_stage_has_a_result(folder):
     failed, result = Path("artifacts/work.failed.ipynb"), Path("artifacts/work.ipynb")
+    result.touch()
+    time.sleep(0.01)
     failed.touch()
     sweep()
     assert failed.exists()  # to be read
+    time.sleep(0.01)
     result.touch()
     sweep()
     assert (failed.exists(), result.exists()) == (False, True)
@@ -363,19 +367,36 @@ def test_an_edit_between_a_stages_end_and_dvcs_look_is_not_recorded(
     recorded = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["late"]
     assert Path("artifacts/late.txt").read_text() == Path("params.yaml").read_text()
     assert recorded["params"]["params.yaml"]["seed"] == (8 if edited == "params.yaml" else 7)
+    assert recorded["deps"][0]["md5"] == hashlib.md5(Path("ad/late.py").read_bytes()).hexdigest()
     assert not LAST.exists()
 
 
-def test_an_edit_after_dvcs_look_is_the_next_runs_business(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("recorded", "late"),
+    [
+        ({"seed": 0, "image.size": 64}, False),  # edited since, or not: DVC has read the old ones
+        ({"seed": 0, "image.size": 96}, True),  # whatever has been edited since
+        ({}, False),
+    ],
+)
+def test_a_record_of_other_inputs_than_the_stages_goes(folder, monkeypatch, recorded, late):
     monkeypatch.setenv(STAGE, "work")
+    Repo.init(no_scm=True).close()
     with unchanged_inputs(None):
         pass
-    Path("dvc.lock").write_text("stages: {work: {}}")  # as DVC does once it has read the inputs
     time.sleep(0.01)
+    record = {"cmd": "work", "params": {"params.yaml": recorded}} if recorded else {}
+    Path("dvc.lock").write_text(
+        yaml.safe_dump({"stages": {"work": record, "each@1": {"cmd": "1"}}})
+    )
     Path("ad/work.py").write_text("two = 2\n")
-    refuse_late_edit()
-    assert Path("dvc.lock").read_text() == "stages: {work: {}}"
-    assert not LAST.exists()
+    Path("ad/new.py").touch()
+    changed = PIPELINE["stages"]["work"] | {"deps": ["ad/new.py", "ad/files.py"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"work": changed}}))
+    with pytest.raises(SystemExit) if late else contextlib.nullcontext():
+        refuse_late_edit("each@1")
+    left = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    assert ("work" in left, "each@1" in left, LAST.exists()) == (not late, True, False)
 
 
 # DVC without its own account
