@@ -110,7 +110,7 @@ def stoppable(words: str) -> Iterator[None]:
 
 
 @contextmanager
-def stage_command(result: Path | None = None) -> Iterator[None]:
+def stage_command() -> Iterator[None]:
     """Run a stage's command: `unchanged_inputs` and `stoppable`, for as long as DVC is there."""
     # Threads that spin while they wait take a hundred times as long on busy cores; ones that sleep
     # at once, a fifth longer on quiet ones. Read by an OpenMP that is loaded from here on.
@@ -121,7 +121,7 @@ def stage_command(result: Path | None = None) -> Iterator[None]:
             follow_dvc()
             sweep()
         try:
-            with unchanged_inputs(result):
+            with unchanged_inputs():
                 yield
         except OSError as error:  # a full disk, a folder that may not be written
             raise SystemExit(f"error: {error}") from None

@@ -33,11 +33,6 @@ def _signature(path: Path) -> object:
     return None
 
 
-def _newest(path: Path) -> int:
-    files = [path, *path.rglob("*")]  # any order: their maximum counts
-    return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
-
-
 def inputs_state(address: str) -> dict[str, object]:
     """Describe the stage's parameters and dependencies as they are now, by name."""
     try:
@@ -50,48 +45,37 @@ def inputs_state(address: str) -> dict[str, object]:
     }
 
 
-def _ran_with(address: str) -> dict[str, object]:
-    """Give the stage's parameters, and the MD5 of the files that people edit, as DVC does."""
-    try:
-        entry, declared = read_stage(address)
-        files = [dep for dep in entry["deps"] if Path(dep).parts[0] not in WRITTEN]
-        return declared | {
-            dep: hashlib.md5(Path(dep).read_bytes(), usedforsecurity=False).hexdigest()
-            for dep in files
-            if Path(dep).is_file()
-        }
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
-        return {}  # half saved: `inputs_state` sees that
+def _as_recorded(state: dict[str, object]) -> dict[str, object]:
+    """Give what DVC will record of parameters and of the files that people edit: values, MD5."""
+    found = {}
+    for name, value in state.items():
+        if ": " in name:
+            found[name] = value
+        elif isinstance(value, tuple) and Path(name).parts[0] not in WRITTEN:
+            content = Path(name).read_bytes()
+            found[name] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return found
 
 
 @contextmanager
-def unchanged_inputs(result: Path | None) -> Iterator[None]:
-    """Fail a stage whose parameters or dependencies are edited while it runs.
-
-    Parameters
-    ----------
-    result : path, optional
-        What an earlier command of the stage wrote; an edit since then counts too.
-    """
+def unchanged_inputs() -> Iterator[None]:
+    """Fail a stage whose parameters or dependencies are edited while it runs."""
     address = os.environ.get(STAGE, "")
-    if address:
-        refuse_late_edit(address)
-    before, ran_with = (inputs_state(address), _ran_with(address)) if address else ({}, {})
-    changed = []
-    if address and result is not None:
-        entry, declared = read_stage(address)
-        names = [*{key.partition(":")[0]: None for key in declared}, *entry["deps"]]
-        changed = [name for name in names if _newest(Path(name)) > _newest(result)]
+    if not address:
+        yield
+        return
+    refuse_late_edit(address)
+    before = inputs_state(address)
+    recorded = _as_recorded(before)
     yield
-    after = inputs_state(address) if address else {}
-    changed += [key for key in before | after if before.get(key, 0) != after.get(key, 0)]
+    after = inputs_state(address)
+    changed = [key for key in before | after if before.get(key, 0) != after.get(key, 0)]
     if changed:
         raise SystemExit(
             f"error: {', '.join(changed[:3])} changed while {address} ran, so its results belong "
             f"to neither version and are not recorded; run it again"
         )
-    if address:
-        write_text(LAST, json.dumps({"stage": address, "inputs": ran_with}))
+    write_text(LAST, json.dumps({"stage": address, "inputs": recorded}))
 
 
 def refuse_late_edit(address: str = "") -> None:
