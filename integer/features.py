@@ -166,14 +166,13 @@ def make_whole(
 
     See `integer.quantize.to_integer`; the features' exponent is chosen on the same images.
     """
-    network, engines = to_integer(model, layers, images, mean=mean, std=std)
+    network, engines, maps = to_integer(model, layers, images, mean=mean, std=std)
     runner = Runner(network, device=device, ready=engines if device == "cpu" else None)
     whole = WholeForm(runner, pooling, 0)
-    with torch.inference_mode():
-        values = [
-            join_maps(whole.runner(torch.from_numpy(each[None])), whole.exponents, pooling)
-            for each in images
-        ]
+    values = [  # one at a time, as float64 takes much memory
+        join_maps([each[number : number + 1] for each in maps], whole.exponents, pooling)
+        for number in range(len(images))
+    ]
     return replace(whole, exponent=fit_exponent(torch.cat(values), signed=whole.signed))
 
 

@@ -54,6 +54,7 @@ class _Maker:
         self.engines: dict[str, object] = {}
         self.trusted: dict[tuple, bool] = {}
         self.values = {PIXELS: centred(torch.from_numpy(images), means)}
+        self.means: dict[str, np.ndarray] = {}
         self.units = {PIXELS: np.ones(3)}
         self.ranges = {PIXELS: pixel_range(means)}
 
@@ -137,9 +138,11 @@ class _Maker:
             source = operation.sources[0]
             largest = max(map(abs, self.ranges[source]))
             units = np.broadcast_to(units, len(operation.bias))
-            values = self.values[source]
-            mean = values.sum((0, 2, 3), dtype=torch.int64).numpy() / values[:, 0].numel()
-            return quantize_conv(operation, self.units[source], units, largest, mean)
+            if source not in self.means:
+                values = self.values[source]
+                total = values.sum((0, 2, 3), dtype=torch.int64).numpy()
+                self.means[source] = total / values[:, 0].numel()
+            return quantize_conv(operation, self.units[source], units, largest, self.means[source])
         exponents = np.array([self.exponent(name, operation.name) for name in operation.sources])
         if isinstance(operation, Product):
             exponents = exponents.sum(keepdims=True)
@@ -190,7 +193,7 @@ def to_integer(
     *,
     mean: Sequence[float],
     std: Sequence[float],
-) -> tuple[IntegerNetwork, dict[str, object]]:
+) -> tuple[IntegerNetwork, dict[str, object], list[Tensor]]:
     """Make the whole-number form of a network.
 
     Parameters
@@ -209,6 +212,8 @@ def to_integer(
     network : IntegerNetwork
     engines : dict
         For each convolution's target the engine on a CPU that measured it, for a `Runner`.
+    maps : list of Tensor of int8, shape (n, c, h', w')
+        What the network gives on the images, one a layer.
 
     Raises
     ------
@@ -229,7 +234,8 @@ def to_integer(
                 if last_use[name] == target:
                     del maker.values[name]
         outputs = tuple(maker.output(*each) for each in list(traced.outputs.items()))
-    return IntegerNetwork(tuple(maker.made), means, outputs), maker.engines
+    network = IntegerNetwork(tuple(maker.made), means, outputs)
+    return network, maker.engines, [maker.values[each.tensor] for each in outputs]
 
 
 def _with_rest(conv: Operation, rest: np.ndarray, std: Sequence[float]) -> Conv:

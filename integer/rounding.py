@@ -63,7 +63,7 @@ def choose_exponent(real: Tensor, low: int) -> int:
     low : int
         Smallest whole number of the result.
     """
-    finest = finest_exponent(float(real.abs().max()))
+    finest = finest_exponent(float(real.abs().amax()))
     errors = [0.0] * 4
     for part in real:
         fine = (part * 2.0 ** (finest + FINE_BITS)).round_()
@@ -105,7 +105,9 @@ def quantize_conv(
     def by_group(values: np.ndarray) -> np.ndarray:  # (in,) to (out, in / groups, 1, 1)
         return values.reshape(conv.groups, -1, 1, 1).repeat(out // conv.groups, 0)
 
-    weight = conv.real_weight() * by_group(units_in) / units_out[:, None, None, None]
+    weight = conv.real_weight()
+    weight *= by_group(units_in)
+    weight /= units_out[:, None, None, None]
     bias = conv.bias / units_out
     # A bias far beyond its weights sets the unit in their place.
     sizes = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), np.ldexp(np.abs(bias), -16))
@@ -113,11 +115,15 @@ def quantize_conv(
     finest = np.array([min(finest_exponent(size), 120) for size in sizes])
     shift = finest.copy()
     while (finest - shift).max() <= SPARE_BITS:
-        scale = np.ldexp(1.0, shift)[:, None, None, None]  # a power of two: products are exact
-        whole = np.rint(weight * scale)
-        error = (whole / scale - weight) * by_group(mean_in)
+        # Powers of two: products are exact.
+        scale, unit = (np.ldexp(1.0, each)[:, None, None, None] for each in (shift, -shift))
+        whole = weight * scale
+        np.rint(whole, out=whole)
+        error = whole * unit
+        error -= weight
+        error *= by_group(mean_in * 2.0**24)
         # Whole numbers: their sum is the same in any order.
-        drift = np.rint(error * 2.0**24).astype(np.int64).sum(axis=(1, 2, 3))
+        drift = np.rint(error, out=error).astype(np.int64).sum(axis=(1, 2, 3))
         units = np.rint(np.ldexp(bias - np.ldexp(drift.astype(float), -24), shift))
         over = np.abs(whole).sum(axis=(1, 2, 3)) * largest + np.abs(units) >= LIMIT
         if not over.any():

@@ -115,8 +115,9 @@ def draw_weights(model: nn.Module, seed: int) -> None:
         if not parameter.numel():
             continue
         if parameter.ndim > 1:
-            whole = (stream.random_raw(parameter.numel()) >> np.uint64(43)).astype(np.int64) - 2**20
-            drawn = whole * (math.sqrt(6 / parameter[0].numel()) / 2**20)
+            drawn = (stream.random_raw(parameter.numel()) >> np.uint64(43)).astype(np.float64)
+            drawn -= 2**20
+            drawn *= math.sqrt(6 / parameter[0].numel()) / 2**20
             parameter.data = torch.from_numpy(drawn.astype(np.float32)).view(parameter.shape)
         elif name.endswith("bias"):
             parameter.data.zero_()

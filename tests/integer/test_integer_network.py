@@ -208,7 +208,10 @@ NETWORKS = {
 def test_whole_networks_equal_int64_and_resemble_float32(name):
     layers = NETWORKS[name]
     model = network(name)
-    whole, engines = to_integer(model, layers, images(4), mean=(0.5,) * 3, std=(0.5,) * 3)
+    made_on = images(4)
+    whole, engines, maps = to_integer(model, layers, made_on, mean=(0.5,) * 3, std=(0.5,) * 3)
+    for one, other in zip(maps, int64_maps(whole, made_on), strict=True):
+        np.testing.assert_array_equal(one.numpy(), other)
     pixels = images(1, size=56, seed=5)  # another size than the one that it was made on
     found = Runner(whole)(torch.from_numpy(pixels))
     again = Runner(whole, engines=(), ready=engines)(torch.from_numpy(pixels))
@@ -260,7 +263,7 @@ def hashes(folder: Path, threads: int = 1) -> dict[str, str]:
     for path in sorted(folder.glob("*.pth")):
         model = timm.create_model(path.stem, pretrained=False).eval()
         model.load_state_dict(torch.load(path, weights_only=True))
-        whole, _ = to_integer(model, NETWORKS[path.stem][:1], images(4), mean=MEAN, std=STD)
+        whole, *_ = to_integer(model, NETWORKS[path.stem][:1], images(4), mean=MEAN, std=STD)
         found[path.stem] = program_hash(whole)
         torch.set_num_threads(threads)
         for batch in (1, 4, 32):
