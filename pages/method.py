@@ -16,7 +16,7 @@ def influence(
     features_of: Callable[[np.ndarray], np.ndarray],
     pixels: np.ndarray,
     cell: tuple[int, int],
-    blocks: int = 7,
+    blocks: int = 5,
 ) -> np.ndarray:
     """Say which parts of a picture one patch depends on, by turning each grey in turn.
 
