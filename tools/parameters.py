@@ -74,11 +74,21 @@ def read_stage(address: str) -> tuple[dict, dict[str, object]]:
         Its ``deps`` have no references any more.
     declared : dict
         Values by ``file: key``.
+
+    Raises
+    ------
+    ValueError
+        When there is none, as where DVC was started in a study's folder.
     """
     pipeline, _, name = address.rpartition(":")
-    stages = yaml.safe_load(Path(pipeline or "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    name, _, item = name.partition("@")
-    entry, declared = stages[name], {}
+    pipeline, (name, _, item) = Path(pipeline or "dvc.yaml"), name.partition("@")
+    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8")) if pipeline.exists() else {}
+    if name not in stages.get("stages", {}):
+        raise ValueError(
+            f"{pipeline} has no stage {name} here; start DVC in the repository's root, as in "
+            f"'dvc repro studies/gap/dvc.yaml'"
+        )
+    entry, declared = stages["stages"][name], {}
     root = read_yaml(Path("params.yaml"))
     for file, keys in _files(entry):
         values = read_yaml(file)

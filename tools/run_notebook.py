@@ -17,6 +17,7 @@ import papermill
 from traitlets.config import Config
 
 from ad.files import write_text
+from tools import FEW_COLLECTIONS
 from tools.parameters import stage_parameters
 from tools.stage import stage_command
 from tools.unchanged import STAGE
@@ -74,7 +75,10 @@ def main(arguments: list[str]) -> None:
     set_environment()
     config = Config()
     # What a kernel logs when it is stopped; an error in a cell does not come through its log.
-    config.NotebookClient.extra_arguments = ["--log-level=50"]
+    config.NotebookClient.extra_arguments = [
+        "--log-level=50",
+        f"--IPKernelApp.exec_lines=__import__('gc').set_threshold({FEW_COLLECTIONS})",
+    ]
     config.NotebookClient.shutdown_kernel = "immediate"  # its cells have closed what they wrote
     if os.name != "nt":  # sockets as files: no warning about TCP, and no network needed
         config.KernelManager.transport = "ipc"

@@ -123,5 +123,5 @@ def stage_command() -> Iterator[None]:
         try:
             with unchanged_inputs():
                 yield
-        except OSError as error:  # a full disk, a folder that may not be written
+        except (ValueError, OSError) as error:  # parameters; a full disk, a folder kept from us
             raise SystemExit(f"error: {error}") from None
