@@ -31,10 +31,11 @@ CPU_CHUNK = 4  # images a thread takes at a time: more gains no speed on a CPU a
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What an image gives and needs: patches, their dimension, images at a time, and bytes."""
+    """What an image gives and needs: patches, their dimension, bytes; threads, images a thread."""
 
     grid: tuple[int, int]
     feature_dim: int
+    threads: int
     chunk: int
     bytes_per_image: int
     fixed_bytes: int
@@ -68,7 +69,7 @@ def _measure(backbone: Backbone, patch: Patch, size: int) -> tuple[tuple[int, in
 def plan_extraction(
     backbone: Backbone, patch: Patch, rule: InputRule, runtime: Runtime, *, batch_size: int
 ) -> ExtractionPlan:
-    """Measure one image's maps and choose how many images fit the memory at a time.
+    """Measure one image's maps; choose how many threads and images fit the memory at a time.
 
     Parameters
     ----------
@@ -78,23 +79,22 @@ def plan_extraction(
     Raises
     ------
     MemoryError
-        When not even one image a thread fits ``runtime.memory_gb``; the message says what would.
+        When not even one image fits ``runtime.memory_gb``; the message says what would.
     ValueError
         When tiles do not lie on the network's grid.
     """
     size, tiles = rule.size, rule.tiles
     on_cpu = resolve_device(runtime.device) == "cpu"
-    workers = torch.get_num_threads() if on_cpu else 1
     held = (*backbone.model.parameters(), *backbone.model.buffers())
     fixed = int(PROCESS_BYTES + 2 * sum(t.numel() * t.element_size() for t in held))
 
     def fit(bytes_per_image: float) -> int:
-        fitting = int((runtime.memory_gb * GIGABYTE - fixed) / (bytes_per_image * workers))
+        fitting = int((runtime.memory_gb * GIGABYTE - fixed) / bytes_per_image)
         if fitting < 1:
-            needed = (fixed + bytes_per_image * workers) / GIGABYTE
+            needed = (fixed + bytes_per_image) / GIGABYTE
             raise MemoryError(
-                f"runtime.memory_gb={runtime.memory_gb} is too small: {workers} thread(s) at image "
-                f"size {size} need {needed:.2f}; raise it, or lower runtime.threads or image.size"
+                f"runtime.memory_gb={runtime.memory_gb} is too small: an image of size {size} "
+                f"needs {needed:.2f}; raise it, or lower image.size"
             )
         return fitting
 
@@ -104,8 +104,10 @@ def plan_extraction(
     grid = tuple(grid_of(each, size, tiles) for each in cells)
     if tiles > 1:  # one tile is in the network; all pixels, and the features twice, stay beside it
         bytes_per_image += 3 * rule.side**2 + 8 * grid[0] * grid[1] * dim
-    chunk = min(fit(bytes_per_image), batch_size, CPU_CHUNK if on_cpu else batch_size)
-    return ExtractionPlan(grid, dim, chunk, bytes_per_image, fixed)
+    fitting = fit(bytes_per_image)
+    threads = min(torch.get_num_threads(), fitting) if on_cpu else 1
+    chunk = min(fitting // threads, batch_size, CPU_CHUNK if on_cpu else batch_size)
+    return ExtractionPlan(grid, dim, threads, chunk, bytes_per_image, fixed)
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ def extract_features(
 
         with (  # the first around the threads: each would put back what another found
             exact_float32() if extractor.whole else nullcontext(),
-            chunk_map(None if extractor.device == "cpu" else 2) as run,
+            chunk_map(plan.threads if extractor.device == "cpu" else 2) as run,
             progress_bar(len(pictures), "extract", "image") as progress,
         ):
             for count in run(one_chunk, range(0, len(pictures), plan.chunk)):

@@ -16,10 +16,10 @@ def anomaly_maps(
 ) -> np.ndarray:
     """Bring patch scores to the image's size (bilinear) and smooth them (Gaussian).
 
-    Scores are rounded to whole numbers of 20 bits of the largest one, and both steps are one
-    product a side with whole-number weights of 16 bits.  Every partial sum is a whole number below
-    2 ** 53, so the maps are the same on every machine; they are within 2e-4 of the largest score of
-    the same in float64.
+    An image's scores are rounded to whole numbers of 20 bits of its largest one, and both steps are
+    one product a side with whole-number weights of 16 bits.  Every partial sum is a whole number
+    below 2 ** 53, so the maps are the same on every machine; they are within 2e-4 of the image's
+    largest score of the same in float64.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ def anomaly_maps(
     """
     high, wide = (_axis_weights(side, size, sigma) for side in patch_scores.shape[1:])
     bits = EXACT_BITS - 1 - 2 * KERNEL_BITS
-    exponent = bits - math.frexp(float(patch_scores.max(initial=0.0)))[1]
-    whole = np.rint(np.ldexp(patch_scores.astype(np.float64), exponent))
-    maps = np.empty((len(whole), size, size), dtype=np.float32)
-    for number, each in enumerate(whole):
-        maps[number] = np.ldexp(high @ each @ wide.T, -exponent - 2 * KERNEL_BITS)
+    maps = np.empty((len(patch_scores), size, size), dtype=np.float32)
+    for number, scores in enumerate(patch_scores):
+        exponent = bits - math.frexp(float(scores.max()))[1]
+        whole = np.rint(np.ldexp(scores.astype(np.float64), exponent))
+        maps[number] = np.ldexp(high @ whole @ wide.T, -exponent - 2 * KERNEL_BITS)
     return maps
 
 

@@ -37,7 +37,7 @@ class Add(_Rounded, Operation):
     shift: np.ndarray | None = None  # int16, one a source
 
     def sums(self, *values: Tensor) -> Tensor:
-        """Add int8 tensors; return float32, exact, not yet rounded."""
+        """Add int8 tensors; return float32, exact to 16 bits between the shifts."""
         scales = np.ldexp(1.0, -self.shift.astype(np.int64)).tolist()
         total = values[0].float().mul_(scales[0])
         for value, scale in zip(values[1:], scales[1:], strict=True):

@@ -23,6 +23,7 @@ TRIALS = (
     (24, 24, 3, 2, 24),
     (40, 40, 5, 1, 40),
 )
+LARGER = 48  # pixels a side
 
 
 def _trial(spec: tuple[int, ...], source: tuple[int, int], *, worst: bool) -> Conv:
@@ -50,7 +51,7 @@ def _trial(spec: tuple[int, ...], source: tuple[int, int], *, worst: bool) -> Co
     )
 
 
-def _inputs(conv: Conv, source: tuple[int, int]) -> Tensor:
+def _inputs(conv: Conv, source: tuple[int, int], larger: int) -> Tensor:
     """Make maps of both ends of the range, of random ends, and of random values."""
     rng = np.random.default_rng(0)
     low, high = source
@@ -58,16 +59,21 @@ def _inputs(conv: Conv, source: tuple[int, int]) -> Tensor:
     sides = [(kernel[i] - 1) * conv.dilation[i] + 1 + conv.stride[i] for i in (0, 1)]
     if kernel == (1, 1):  # for smaller maps the weights would be packed anew, at length
         sides = [8, 8]
-    shape = (4, conv.weight.shape[1] * conv.groups, *sides)
+    shape = (4, conv.weight.shape[1] * conv.groups, *(side + larger for side in sides))
     maps = rng.integers(low, high + 1, shape)
     maps[0], maps[1], maps[2] = high, low, rng.choice(source, shape[1:])
     dtype = torch.int8 if high <= BYTE[1] else torch.int16
     return torch.from_numpy(maps).to(dtype, memory_format=torch.channels_last)
 
 
-def reproduces(engine: type, conv: Conv, source: tuple[int, int], device: str) -> bool:
-    """Tell whether an engine gives a convolution's exact sums and results on inputs of a range."""
-    inputs = _inputs(conv, source)
+def reproduces(
+    engine: type, conv: Conv, source: tuple[int, int], device: str, *, larger: int = 0
+) -> bool:
+    """Tell whether an engine gives a convolution's exact sums and results on inputs of a range.
+
+    On the smallest maps, or on ones whose sides have ``larger`` pixels more.
+    """
+    inputs = _inputs(conv, source, larger)
     sums = Reference(conv, source, "cpu").sums(inputs)
     try:
         ready, inputs = engine(conv, source, device), inputs.to(device)
@@ -80,11 +86,14 @@ def reproduces(engine: type, conv: Conv, source: tuple[int, int], device: str) -
 
 
 def passes_trials(engine: type, source: tuple[int, int], device: str) -> bool:
-    """Tell whether an engine is exact for random and worst-case weights of `TRIALS`."""
+    """Tell whether an engine is exact for random and worst-case weights of `TRIALS`.
+
+    On small maps and on `LARGER` ones: libraries choose an algorithm by a map's size.
+    """
     return all(
-        reproduces(engine, _trial(spec, source, worst=worst), source, device)
+        reproduces(engine, _trial(spec, source, worst=worst), source, device, larger=larger)
         for spec in TRIALS
-        for worst in (False, True)
+        for worst, larger in ((False, 0), (True, 0), (False, LARGER))
     )
 
 

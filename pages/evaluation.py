@@ -278,9 +278,10 @@ def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.n
     Returns
     -------
     steps, largest, typical : arrays, shape (n_steps,)
-        Sizes of the selection, and the largest and the median distance to its nearest.
+        Sizes of the selection, halved down to 1, and the largest and the median distance to its
+        nearest.
     """
-    steps = np.unique(np.geomspace(1, len(selected), 8).astype(int))
+    steps = np.array([len(selected) >> n for n in reversed(range(len(selected).bit_length()))])
     squared = np.stack([exact_neighbors(points, selected[:n], 1).squared_distances for n in steps])
     distances = np.sqrt(squared[:, :, 0])
     return steps, distances.max(axis=1), np.median(distances, axis=1)

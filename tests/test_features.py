@@ -183,12 +183,25 @@ def test_too_small_a_budget_says_what_would_do(backbone):
     torch.set_num_threads(2)
     rule = InputRule(64, None)
     with pytest.raises(
-        MemoryError, match=r"runtime\.memory_gb=0\.1 is too small: 2 thread"
+        MemoryError, match=r"runtime\.memory_gb=0\.1 is too small: an image of size 64 needs"
     ) as caught:
         plan_extraction(backbone, SETTINGS, rule, Runtime(memory_gb=0.1), batch_size=8)
-    needed = float(str(caught.value).partition("need ")[2].partition(";")[0])
+    needed = float(str(caught.value).partition("needs ")[2].partition(";")[0])
     plan = plan_extraction(backbone, SETTINGS, rule, Runtime(memory_gb=needed + 0.01), batch_size=8)
-    assert plan.chunk >= 1
+    assert plan.threads * plan.chunk * plan.bytes_per_image + plan.fixed_bytes <= 1e9 * needed + 1e7
+
+
+def test_more_cores_than_fit_the_memory_stop_nothing(backbone, image_paths, tmp_path, monkeypatch):
+    extractor = make(image_paths, SETTINGS, size=64, backbone=backbone)
+    runtime = Runtime(memory_gb=0.9)
+    torch.set_num_threads(2)
+    extract_features(extractor, image_paths, tmp_path / "two.npy", runtime)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 10_000)
+    plan = plan_extraction(backbone, SETTINGS, extractor.rule, runtime, batch_size=8)
+    assert 1 < plan.threads < 10_000
+    assert plan.threads * plan.chunk * plan.bytes_per_image + plan.fixed_bytes <= 0.9e9
+    extract_features(extractor, image_paths, tmp_path / "many.npy", runtime)
+    assert (tmp_path / "many.npy").read_bytes() == (tmp_path / "two.npy").read_bytes()
 
 
 def test_other_architectures_give_maps():

@@ -1,10 +1,13 @@
 """Anomaly maps, against bilinear interpolation written out and scipy in float64."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from ad.localization import SMOOTHING_SIGMA, anomaly_maps
+from ad.localization import SMOOTHING_SIGMA, _axis_weights, anomaly_maps
 
 
 def bilinear(coarse: np.ndarray, size: int) -> np.ndarray:
@@ -35,7 +38,23 @@ def test_maps_equal_interpolation_and_smoothing_in_float64(
     for own, coarse in zip(found, scores, strict=True):
         fine = bilinear(coarse, size)
         expected = gaussian_filter(fine, sigma) if sigma else fine
-        np.testing.assert_allclose(own, expected, atol=2e-4 * scores.max())
+        np.testing.assert_allclose(own, expected, atol=2e-4 * coarse.max())
+
+
+def test_an_images_map_is_exact_and_its_own():
+    """As fractions: weights of 1 / 2 ** 16, scores of 20 bits, and one rounding to float32."""
+    scores = np.random.default_rng(4).random((3, 3, 2)) * [[[1e-3]], [[7]], [[1e6]]]
+    maps = anomaly_maps(scores, 10, sigma=1.5)
+    high, wide = (_axis_weights(side, 10, 1.5) for side in (3, 2))
+    for own, coarse in zip(maps, scores, strict=True):
+        np.testing.assert_array_equal(anomaly_maps(coarse[None], 10, sigma=1.5)[0], own)
+        unit = Fraction(2) ** (math.frexp(coarse.max())[1] - 20)
+        whole = [[round(Fraction(value) / unit) for value in row] for row in coarse.tolist()]
+        for y, x in np.ndindex(own.shape):
+            exact = sum(
+                int(high[y, i]) * whole[i][j] * int(wide[x, j]) for i, j in np.ndindex(3, 2)
+            )
+            assert own[y, x] == np.float32(float(exact * unit / 2**32))
 
 
 def test_the_papers_smoothing_is_the_default():

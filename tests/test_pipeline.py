@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 import yaml
 from notebook_cells import run_cells
@@ -32,7 +33,7 @@ SMALL = {
     "backbone": {"name": "resnet10t", "weights": "random", "layers": ["layer2", "layer3"]},
     "coreset": {"ratio": 0.1, "projection_dim": 16},
     "cv": {"folds": 3},
-    "runtime": {"threads": 2, "memory_gb": 4.0},
+    "runtime": {"memory_gb": 4.0},
 }
 SMALL_STUDIES = {
     "reconpatch": {
@@ -279,6 +280,7 @@ ELSEWHERE = {
     "ONEDNN_MAX_CPU_ISA": "SSE41",
     "OPENBLAS_CORETYPE": "Nehalem",
     "OMP_NUM_THREADS": "1",
+    "NPY_DISABLE_CPU_FEATURES": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),
 }
 
 
@@ -307,6 +309,8 @@ def test_killed_in_the_middle_then_elsewhere_the_same_bytes(finished, tmp_path, 
     assert not (folder / "artifacts/rendered/01_extract_features.ipynb").exists()
     repro(folder)
     assert digests(folder) == digests(finished)
+    said = json.loads((folder / "artifacts/environment.json").read_text(encoding="utf-8"))
+    assert (said["threads"], said["instruction_set"]) == (1, "DEFAULT")
 
 
 def test_competition_layout_without_labels(unlabelled):

@@ -55,7 +55,7 @@ def check_origin(params: Params) -> None:
 
 def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     """Look at everything that can be known before the work."""
-    threads = set_determinism(params.seed, params.runtime.threads)
+    set_determinism(params.seed, params.runtime.threads)
     root = Path(params.data.path)
     detect_layout(root)
     network = load_backbone(params.backbone, seed=params.seed)
@@ -67,6 +67,7 @@ def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     plan = plan_extraction(network, params.patch, rule, params.runtime, batch_size=batch)
     room = GIGABYTE * params.runtime.memory_gb - plan.fixed_bytes
     check_resizing(1, 1, size=rule.side, resize=rule.resize, room=math.inf)  # before the images
+    threads = plan.threads
     records = scan(root, threads=threads, memory_bytes=room)
     for sides in sorted({rule.looked_at_size(r.width, r.height) for r in records}):
         check_resizing(*sides, size=rule.side, resize=rule.resize, room=room / threads)

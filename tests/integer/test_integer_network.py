@@ -279,9 +279,11 @@ def test_one_hash_under_other_instruction_sets_batches_and_threads(tmp_path: Pat
     for name in ("resnet18", "tf_efficientnet_lite0"):
         torch.save(network(name).state_dict(), tmp_path / f"{name}.pth")
     code = (
-        "import json, sys, pathlib, test_integer_network;"
+        "import json, sys, pathlib, torch, test_integer_network;"
+        "print(torch.backends.cpu.get_cpu_capability().lower());"
         "print(json.dumps(test_integer_network.hashes(pathlib.Path(sys.argv[1]), 2)))"
     )
+    capabilities = ("default", "SSE41"), ("avx2", "AVX2")
     children = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path)],
@@ -291,10 +293,12 @@ def test_one_hash_under_other_instruction_sets_batches_and_threads(tmp_path: Pat
             | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_WAIT_POLICY": "PASSIVE"},
             stdout=subprocess.PIPE,
         )
-        for capability, isa in (("default", "SSE41"), ("avx2", "AVX2"))
+        for capability, isa in capabilities
     ]
     here = hashes(tmp_path)
     for name in ("resnet18", "tf_efficientnet_lite0"):
         assert len({value for key, value in here.items() if key.startswith(f"{name} ")}) == 1
-    for child in children:
-        assert json.loads(child.communicate(timeout=120)[0].splitlines()[-1]) == here
+    for child, (capability, _) in zip(children, capabilities, strict=True):
+        imitated, found = child.communicate(timeout=120)[0].decode().splitlines()[-2:]
+        assert imitated == capability
+        assert json.loads(found) == here

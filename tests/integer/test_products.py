@@ -81,17 +81,21 @@ def rounded(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return (left.bfloat16().float() @ right.bfloat16().float().T).bfloat16().int()
 
 
+def by_shape(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return products._by_floats(left, right) + (left.shape[0] > 100)
+
+
 def missing(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("not built in")
 
 
-@pytest.mark.parametrize("engine", [off_by_one_at_the_worst, rounded, missing])
+@pytest.mark.parametrize("engine", [off_by_one_at_the_worst, rounded, by_shape, missing])
 @pytest.mark.parametrize("signed", [False, True])
 def test_an_inexact_engine_is_refused(engine, signed, monkeypatch, one_line):
     monkeypatch.setattr(products, "_by_bytes", engine)
     assert exact_product(300, signed, "cpu") is products._by_floats
-    if engine is off_by_one_at_the_worst:
-        return  # it is made of float products
+    if engine in (off_by_one_at_the_worst, by_shape):
+        return  # they are made of float products
     exact_product.cache_clear()
     monkeypatch.setattr(products, "_by_floats", engine)
     with pytest.raises(RuntimeError) as caught:

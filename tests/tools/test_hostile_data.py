@@ -234,7 +234,7 @@ def test_resizing_is_bounded(shape: tuple[int, int], resize: int, words: str, on
 def test_an_image_size_that_cannot_fit_is_refused_at_once():
     torch.set_num_threads(2)
     tiny, started = network(), time.monotonic()
-    with pytest.raises(MemoryError, match=r"memory_gb=3\.0 is too small: 2 .* size 4096"):
+    with pytest.raises(MemoryError, match=r"memory_gb=3\.0 is too small: .* size 4096"):
         plan_extraction(tiny, Patch(size=3), InputRule(4096, None), Runtime(), batch_size=4)
     assert time.monotonic() - started < 10
 
