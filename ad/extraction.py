@@ -91,10 +91,9 @@ def plan_extraction(
     def fit(bytes_per_image: float) -> int:
         fitting = int((runtime.memory_gb * GIGABYTE - fixed) / bytes_per_image)
         if fitting < 1:
-            needed = (fixed + bytes_per_image) / GIGABYTE
             raise MemoryError(
                 f"runtime.memory_gb={runtime.memory_gb} is too small: an image of size {size} "
-                f"needs {needed:.2f}; raise it, or lower image.size"
+                f"needs {(fixed + bytes_per_image) / GIGABYTE:.2f}; raise it, or lower image.size"
             )
         return fitting
 

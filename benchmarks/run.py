@@ -118,18 +118,18 @@ def team_study() -> dict:
     }
 
 
-def into_readme(text: str) -> None:
-    """Put the table between its marks in the README."""
+def into_readme(text: str, name: str) -> None:
+    """Put a table between its marks in the README."""
     readme = README.read_text(encoding="utf-8")
-    marks = r"(<!-- benchmarks -->\n).*?(\n<!-- end of benchmarks -->)"
+    marks = rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)"
     if not re.search(marks, readme, re.DOTALL):
-        raise SystemExit("README.md lacks the marks <!-- benchmarks --> ... ; nothing was written")
+        raise SystemExit(f"README.md lacks the marks <!-- {name} --> ... ; nothing was written")
     write_text(README, re.sub(marks, lambda m: f"{m[1]}{text}{m[2]}", readme, flags=re.DOTALL))
 
 
 def page() -> None:
     """Write the page of what was measured, and the README's table."""
-    into_readme(readme_table(read_json(RESULTS)))
+    into_readme(readme_table(read_json(RESULTS)), "benchmarks")
     output = Path(f"reports/studies/{NOTEBOOK.stem}.ipynb")
     subprocess.run([sys.executable, "-m", "tools.run_notebook", NOTEBOOK, output], check=True)
     study_page(output.stem, read_json(Path("artifacts/inputs.json")))

@@ -67,10 +67,9 @@ def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     plan = plan_extraction(network, params.patch, rule, params.runtime, batch_size=batch)
     room = GIGABYTE * params.runtime.memory_gb - plan.fixed_bytes
     check_resizing(1, 1, size=rule.side, resize=rule.resize, room=math.inf)  # before the images
-    threads = plan.threads
-    records = scan(root, threads=threads, memory_bytes=room)
+    records = scan(root, threads=plan.threads, memory_bytes=room)
     for sides in sorted({rule.looked_at_size(r.width, r.height) for r in records}):
-        check_resizing(*sides, size=rule.side, resize=rule.resize, room=room / threads)
+        check_resizing(*sides, size=rule.side, resize=rule.resize, room=room / plan.threads)
     n_train, n_test = (len(of_split(records, split)) for split in ("train", "test"))
     fold_indices(n_train, params.cv.folds, shuffle=False, seed=0)
     smallest = Protocol(params.coreset, params.score, params.seed).bank_size(
@@ -84,7 +83,7 @@ def check(params: Params) -> tuple[list[ImageRecord], list[ImageRecord], dict]:
     synthetic = (root / SYNTHETIC_MARK).is_file()
     locked = []
     if params.data.locked and synthetic:
-        locked = scan(Path(params.data.locked), threads=threads, memory_bytes=room)
+        locked = scan(Path(params.data.locked), threads=plan.threads, memory_bytes=room)
     content = "".join(f"{r.id}\n{r.label}\n{r.sha256}\n" for r in records)
     inputs = {
         "data": {

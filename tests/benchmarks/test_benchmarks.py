@@ -12,7 +12,7 @@ from small_data import extractor
 from ad.backbone import load_backbone
 from ad.extraction import features_of
 from ad.params import BackboneSettings, Params, Patch, Runtime
-from benchmarks import case, parts, peers, run
+from benchmarks import case, parts, peers, quality, run
 from tools.parameters import read_yaml
 from validation.sections import validate
 
@@ -127,10 +127,28 @@ def test_the_readme_s_table_is_replaced_between_its_marks(tmp_path, monkeypatch)
     monkeypatch.setattr(run, "README", readme)
     readme.write_text("a\n<!-- benchmarks -->\n\n<!-- end of benchmarks -->\nb\n", encoding="utf-8")
     for text in ("one", "two"):
-        run.into_readme(text)
+        run.into_readme(text, "benchmarks")
         expected = f"a\n<!-- benchmarks -->\n{text}\n<!-- end of benchmarks -->\nb\n"
         assert readme.read_text(encoding="utf-8") == expected
     readme.write_text("no marks", encoding="utf-8")
     with pytest.raises(SystemExit, match="lacks the marks"):
-        run.into_readme("three")
+        run.into_readme("three", "benchmarks")
     assert Path(readme).read_text(encoding="utf-8") == "no marks"
+
+
+def test_whole_numbers_are_compared_seed_by_seed(small_mvtec: Path, monkeypatch):
+    monkeypatch.setattr(quality, "RATIOS", (0.1,))
+    monkeypatch.setattr(quality, "SEEDS", range(2))
+    monkeypatch.setattr(quality, "RESNET18", Path("not here"))
+    tree = read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
+    tree["data"] = dict.fromkeys(("path", "locked"), str(small_mvtec))
+    tree["image"]["size"], tree["cv"]["folds"] = 64, 2
+    tree["backbone"] |= SMALL.model_dump()
+    rows = quality.measure(validate(tree, Params))
+    assert rows[0] == rows[1]  # the same images, so the same figures
+    assert rows[0]["ratio"] == 0.1
+    for arithmetic in ("integer", "float32"):
+        assert len(rows[0][arithmetic]) == 2
+        assert all(0 <= own <= 1 for own in rows[0][arithmetic])
+    row = rows[0] | {"network": "n", "images": "d", "integer": [0.5, 0.7], "float32": [0.6, 0.6]}
+    assert "| n | d | 10% | 0.6000 | 0.6000 | +0.0000 (sd 0.1414) |" in quality.table([row])
