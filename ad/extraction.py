@@ -104,7 +104,7 @@ def plan_extraction(
     if tiles > 1:  # one tile is in the network; all pixels, and the features twice, stay beside it
         bytes_per_image += 3 * rule.side**2 + 8 * grid[0] * grid[1] * dim
     fitting = fit(bytes_per_image)
-    threads = min(torch.get_num_threads(), fitting) if on_cpu else 1
+    threads = min(torch.get_num_threads() if on_cpu else 2, fitting)  # one decodes for a GPU
     chunk = min(fitting // threads, batch_size, CPU_CHUNK if on_cpu else batch_size)
     return ExtractionPlan(grid, dim, threads, chunk, bytes_per_image, fixed)
 
@@ -255,7 +255,7 @@ def extract_features(
 
         with (  # the first around the threads: each would put back what another found
             exact_float32() if extractor.whole else nullcontext(),
-            chunk_map(plan.threads if extractor.device == "cpu" else 2) as run,
+            chunk_map(plan.threads) as run,
             progress_bar(len(pictures), "extract", "image") as progress,
         ):
             for count in run(one_chunk, range(0, len(pictures), plan.chunk)):

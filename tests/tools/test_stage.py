@@ -148,24 +148,28 @@ def test_references_are_resolved(folder):
     assert inputs_state("work")["params.yaml: image.size"] == 64
 
 
+def refusal(address: str, *command: str) -> str:
+    """Run a stage's command as DVC does; return the one line that it fails with."""
+    environment = {**os.environ, STAGE: address, "PYTHONPATH": "."}
+    command = [sys.executable, "-m", *command]
+    found = subprocess.run(command, env=environment, check=False, text=True, capture_output=True)
+    assert found.returncode == 1
+    assert found.stderr.count("\n") == 1
+    return found.stderr
+
+
 @pytest.mark.parametrize("address", ["forensics", "../../dvc.yaml:evaluate"])
-def test_dvc_in_a_studys_folder_is_one_line(address: str):
-    for module, work in (
-        ("run_notebook", ["notebooks/01_extract_features.ipynb", "artifacts/x.ipynb"]),
-        ("run_module", ["studies.gap.identity"]),
-    ):
-        found = subprocess.run(
-            [sys.executable, "-m", f"tools.{module}", *work],
-            cwd=ROOT,
-            env={**os.environ, STAGE: address},
-            check=False,
-            text=True,
-            capture_output=True,
-        )
-        assert found.returncode == 1
-        assert found.stderr.startswith("error: ")
-        assert found.stderr.count("\n") == 1
-        assert "start DVC in the repository's root" in found.stderr
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tools.run_notebook", "notebooks/work.ipynb", "artifacts/x.ipynb"),
+        ("tools.run_module", "studies.gap.identity"),
+    ],
+)
+def test_dvc_in_a_studys_folder_is_one_line(folder, address: str, command: tuple[str, ...]):
+    line = refusal(address, *command)
+    assert line.startswith("error: ")
+    assert "start DVC in the repository's root" in line
 
 
 def test_wrong_parameters_of_a_study_are_one_line(folder):
@@ -174,16 +178,9 @@ def test_wrong_parameters_of_a_study_are_one_line(folder):
     Path("studies/gap/params.yaml").write_text("seeds: none\n")
     entry = {"cmd": "true", "params": [{"studies/gap/params.yaml": None}]}
     Path("studies/gap/dvc.yaml").write_text(yaml.safe_dump({"stages": {"forensics": entry}}))
-    found = subprocess.run(
-        [sys.executable, "-m", "tools.run_notebook", "notebooks/work.ipynb", "artifacts/x.ipynb"],
-        env={**os.environ, STAGE: "studies/gap/dvc.yaml:forensics", "PYTHONPATH": "."},
-        check=False,
-        text=True,
-        capture_output=True,
-    )
-    assert found.returncode == 1
-    assert found.stderr.startswith("error: studies/gap/params.yaml: ")
-    assert found.stderr.count("\n") == 1
+    work = ("tools.run_notebook", "notebooks/work.ipynb", "artifacts/x.ipynb")
+    line = refusal("studies/gap/dvc.yaml:forensics", *work)
+    assert line.startswith("error: studies/gap/params.yaml: ")
 
 
 def test_outside_of_dvc_nothing_is_compared(folder, monkeypatch):
