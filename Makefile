@@ -76,5 +76,5 @@ $(READY): requirements.lock pyproject.toml
 
 # Needs uv and the package index; writes versions and hashes, no addresses.
 lock:
-	uv pip compile pyproject.toml --extra study --extra test --extra weights --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra study --extra test --extra weights --extra cluster --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate -o requirements.lock

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ad.determinism import seeded_torch, sha256_file
 from ad.images import InputRule, input_rule
 from ad.params import BackboneSettings, Image
-from pretrained.filling import (
+from ad.filling import (
     LastLayerReached,
     draw_weights,
     fill,
@@ -23,7 +23,7 @@ from pretrained.filling import (
     pretrained_config,
     rename_package_keys,
 )
-from pretrained.sources import hub_weights, package_weights, read_state_dict
+from ad.weights import hub_weights, package_weights, read_state_dict
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ad.frontier import Frontier, pick_among
 from ad.parallel import chunk_map
 from ad.progress import progress_bar
 from ad.projection import project
-from integer.products import as_points, is_whole
+from ad.exact.products import as_points, is_whole
 
 
 def textbook_coreset(features: np.ndarray, n_select: int, *, seed: int) -> np.ndarray:
@@ -70,7 +70,7 @@ def k_center_greedy(
     Raises
     ------
     ValueError
-        When ``n_select`` is out of range, or as `integer.products.as_points`.
+        When ``n_select`` is out of range, or as `ad.exact.products.as_points`.
     """
     n = len(features)
     if not 1 <= n_select <= n:

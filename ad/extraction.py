@@ -19,8 +19,8 @@ from ad.parallel import chunk_map
 from ad.params import Image, Patch, Runtime
 from ad.progress import progress_bar
 from ad.tiles import cut, grid_of, join
-from integer.engines import exact_float32
-from integer.features import WholeForm, make_whole
+from ad.exact.engines import exact_float32
+from ad.exact.features import WholeForm, make_whole
 
 GIGABYTE = 1e9
 PROCESS_BYTES = 0.7e9  # Python, PyTorch and timm, measured after their import on Linux

@@ -6,7 +6,7 @@ is small need not be measured again.
 
 import numpy as np
 
-from integer.products import Points, shifted_squares
+from ad.exact.products import Points, shifted_squares
 
 FEWEST_CANDIDATES = 8192
 CANDIDATE_SHARE = 0.1  # of all points, where that is more; fewer mean more rounds

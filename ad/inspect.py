@@ -6,8 +6,8 @@
 
 import sys
 
-from line.command import main
-from line.detector import Detector, Verdict
+from ad.detector.command import main
+from ad.detector.detector import Detector, Verdict
 
 __all__ = ["Detector", "Verdict", "main"]
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from integer.resizing import bilinear_weights, gaussian_weights
+from ad.exact.resizing import bilinear_weights, gaussian_weights
 
 SMOOTHING_SIGMA = 4.0  # pixels; the value of the paper (section 4.4.1) and of the authors' code
 EXACT_BITS = 53  # float64 holds every whole number of so many bits

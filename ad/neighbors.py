@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ad.parallel import chunk_map
-from integer.products import Points, as_points, is_whole, shifted_squares
+from ad.exact.products import Points, as_points, is_whole, shifted_squares
 
 ROWS = 1024  # most queries that a thread measures at a time
 CELLS = 2**24  # distances that a thread holds at a time
@@ -88,7 +88,7 @@ def exact_neighbors(
     Raises
     ------
     ValueError
-        When k exceeds the bank, dimensions or kinds differ, or as `integer.products.as_points`.
+        When k exceeds the bank, dimensions or kinds differ, or as `ad.exact.products.as_points`.
     """
     check_search(queries, bank, k)
     ready = _in_groups(as_points(bank, "bank", device=device))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ad.tiles import MARGIN, side_of
-from validation.sections import (
+from ad.sections import (
     Allowed,
     Flag,
     Layers,

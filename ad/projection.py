@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ad.parallel import chunk_map
-from integer.products import as_points, dot, is_whole
+from ad.exact.products import as_points, dot, is_whole
 
 ROWS = 1024  # points that a thread projects at a time
 
@@ -41,7 +41,7 @@ def project(features: np.ndarray, projection_dim: int | None, *, seed: int) -> n
     Raises
     ------
     ValueError
-        As `integer.products.as_points`.
+        As `ad.exact.products.as_points`.
     """
     whole = is_whole(features, "features")
     n, dim = features.shape

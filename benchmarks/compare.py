@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.peers import FOLDS
 from pages import plots
-from pages.report import markdown_table
+from ad.report import markdown_table
 
 Results = Mapping[str, object]
 PARTS = {

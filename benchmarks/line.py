@@ -16,10 +16,10 @@ from ad.dataset import of_split, read_manifest
 from ad.extraction import make_extractor
 from ad.files import read_json
 from ad.params import Params
-from line.detector import Detector
-from line.export import banks_of
+from ad.detector.detector import Detector
+from ad.detector.export import banks_of
 from tools.parameters import read_yaml
-from validation.sections import validate
+from ad.sections import validate
 
 PICTURES = 20  # taken in turn
 WARM, REPEATS = 3, 50  # scores that are not timed, and scores that are

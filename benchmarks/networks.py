@@ -11,7 +11,7 @@ from ad.parallel import chunk_map
 from ad.params import BackboneSettings, Image, Patch
 from benchmarks.parts import DEFAULT, SEED, best_of, images
 from benchmarks.peers import TEAM
-from integer.engines import exact_float32
+from ad.exact.engines import exact_float32
 
 CHUNKS = 8  # of images; threads take them one behind the other, as the extraction does
 NETWORKS = (

@@ -22,7 +22,7 @@ from ad.params import BackboneSettings, Params
 from ad.progress import progress_bar
 from ad.protocol import Protocol, cross_validate, fold_indices
 from benchmarks.run import into_readme
-from pages.report import markdown_table
+from ad.report import markdown_table
 from tools.parameters import read_params
 from tools.scan import scan
 

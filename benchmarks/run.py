@@ -27,7 +27,7 @@ from ad.files import read_json, write_json, write_text
 from benchmarks import parts
 from benchmarks.compare import readme_table
 from benchmarks.peers import DIM, TEAM
-from pages.environment import fingerprint
+from ad.environment import fingerprint
 from studies.shared.peak_memory import peak_of_children_bytes
 from tools.front_page import study_page
 from tools.verify import clone

@@ -16,8 +16,8 @@ from small_data import network as load
 from ad.images import IMAGENET_MEAN, InputRule
 from ad.params import Image
 from pretrained import sources as module
-from pretrained.filling import rename_package_keys
-from pretrained.sources import PACKAGES, package_weights, read_state_dict
+from ad.filling import rename_package_keys
+from ad.weights import PACKAGES, package_weights, read_state_dict
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from ad import frontier
 from ad.coreset import first_pick, k_center_greedy, textbook_coreset
 from ad.projection import project, random_projection
-from integer import products
+from ad.exact import products
 
 
 def greedy_in_python(features: np.ndarray, n_select: int, first: int) -> list[int]:

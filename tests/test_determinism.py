@@ -29,7 +29,7 @@ from ad.determinism import (
 )
 from ad.parallel import chunk_map
 from pages import environment
-from pages.environment import cpu_model, file_system, fingerprint, listing_is_sorted
+from ad.environment import cpu_model, file_system, fingerprint, listing_is_sorted
 
 
 def draws() -> tuple[list[float], list[float], list[float]]:

@@ -14,7 +14,7 @@ from ad.extraction import extract_features
 from ad.files import load_array
 from ad.params import Coreset, Patch, Runtime, Score
 from ad.protocol import BankImages, Protocol, cross_validate, fold_indices, select_coresets
-from pages.environment import listing_is_sorted
+from ad.environment import listing_is_sorted
 from tools.scan import scan
 
 

@@ -16,7 +16,7 @@ from ad.metrics import (
     image_auroc,
     oracle_f1,
 )
-from pages.evaluation import per_defect
+from ad.judging import per_defect
 
 
 def drawn(n: int, *, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from ad import neighbors
 from ad.indices import faiss_neighbors, find_neighbors, recall
 from ad.neighbors import Neighbors, exact_neighbors
-from integer import products
+from ad.exact import products
 
 
 def brute_force(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from settings_cases import (
 )
 
 from ad.params import Image, Params, parse_threshold_rule
-from validation.sections import flatten, settings, validate
+from ad.sections import flatten, settings, validate
 
 PARAMS = {
     "seed": 0,

@@ -12,7 +12,7 @@ from ad.extraction import features_of, make_extractor, plan_extraction
 from ad.images import InputRule, read_mask
 from ad.params import Image, Patch, Runtime
 from ad.tiles import MARGIN, corners, cut, grid_of, join, side_of
-from validation.sections import validate
+from ad.sections import validate
 
 
 @pytest.mark.parametrize(("size", "tiles"), [(128, 1), (128, 2), (160, 3), (256, 4)])

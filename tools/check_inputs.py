@@ -21,7 +21,7 @@ from ad.extraction import GIGABYTE, plan_extraction
 from ad.files import write_json
 from ad.params import Params
 from ad.protocol import Protocol, fold_indices
-from integer.tracing import trace
+from ad.exact.tracing import trace
 from tools.headers import check_resizing
 from tools.parameters import read_params
 from tools.scan import detect_layout, scan

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ad.determinism import sha256_file
 from ad.files import atomic_path
-from pretrained.sources import empty_model, hub_weights
+from ad.weights import empty_model, hub_weights
 
 FOLDER = Path("weights")
 TEAM = ("wide_resnet101_2", "resnet50", "efficientnet_b1", "densenet121")  # of the team's report

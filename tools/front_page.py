@@ -10,8 +10,8 @@ from pathlib import Path
 from bs4 import BeautifulSoup
 
 from ad.files import read_json, write_text
-from pages.evaluation import MEANINGS
-from pages.report import figure
+from ad.judging import MEANINGS
+from ad.report import figure
 from tools.notebook_page import notebook_body, story, words_of
 from tools.page import LOCKED, REPORTS, STAGES, command_of, page, study_names, words
 from tools.stage import stage_command

@@ -13,8 +13,8 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from test_report import INPUTS, cells, changed
 
-from pages.plots import plain, plain_image
-from pages.report import inputs_note, literal, markdown_table
+from ad.plots import plain, plain_image
+from ad.report import inputs_note, literal, markdown_table
 from tools.front_page import index_body
 from tools.notebook_page import notebook_body
 from tools.page import page

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from pages.report import arithmetic, inputs_note, markdown_table, score_unit
+from ad.report import arithmetic, inputs_note, markdown_table, score_unit
 
 INPUTS = {
     "data": {

@@ -1,0 +1,72 @@
+"""Hold a detector file against the scores of the pipeline: every bit, of every image."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ad.progress import progress_bar
+from ad.detector.detector import Detector, Picture, Verdict
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the pipeline says of the same images.
+
+    Parameters
+    ----------
+    patches : array of float64, shape (n_images, h, w)
+        Patch scores over all folds.
+    folds : array of float64, shape (folds, n_images)
+    scores : array of float64, shape (n_images,)
+    flags : array of bool, shape (n_images,)
+    """
+
+    patches: np.ndarray
+    folds: np.ndarray
+    scores: np.ndarray
+    flags: np.ndarray
+
+
+def check_detector(
+    detector: Detector, ids: Sequence[str], pictures: Sequence[Picture], expected: Expected
+) -> list[Verdict]:
+    """Score every image; return the verdicts.
+
+    Raises
+    ------
+    ValueError
+        At the first bit that differs; the message says which image and where.
+    """
+    verdicts = []
+    with progress_bar(len(ids), "detector", "image") as bar:
+        for n, (name, picture) in enumerate(zip(ids, pictures, strict=True)):
+            verdict = detector.score(picture)
+            for what, found, wanted in (
+                ("patch scores", verdict.patch_scores, expected.patches[n]),
+                ("fold scores", verdict.fold_scores, expected.folds[:, n]),
+                ("score", np.array(verdict.score), expected.scores[n]),
+                ("flag", np.array(verdict.flagged), expected.flags[n]),
+            ):
+                if not np.array_equal(found, wanted):
+                    place = np.argwhere(found != wanted)[0].tolist()
+                    raise ValueError(
+                        f"the detector file differs from the pipeline: {what} of image {name} at "
+                        f"{place}, {found[tuple(place)]} and {np.asarray(wanted)[tuple(place)]}"
+                    )
+            verdicts.append(verdict)
+            bar.update(1)
+    return verdicts
+
+
+ROOMS = ("ad", "integer", "line", "pretrained", "validation")  # of a detector file's code
+
+
+def code_sha256(root: Path, rooms: Sequence[str] = ROOMS) -> str:
+    """Hash the code that a detector comes from: names and contents of its modules, sorted."""
+    digest = hashlib.sha256()
+    for path in sorted(p for room in rooms for p in (root / room).glob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

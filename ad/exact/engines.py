@@ -1,0 +1,206 @@
+"""Convolutions of whole numbers, by 8-bit instructions or carried in float32.
+
+Every engine that passes `ad.exact.trials` gives the same bits.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BYTE = (-128, 127)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What makes one tensor of whole numbers, ``low`` to ``high``, of others.
+
+    Parameters
+    ----------
+    name : str
+        The layer, for messages.
+    sources : tuple of str
+    target : str
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    target: str
+    low: int = BYTE[0]
+    high: int = BYTE[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv(Operation):
+    """``clip(round_half_even((sum of w * q + bias) * 2 ** -shift))``.
+
+    Parameters
+    ----------
+    weight : array of int8, shape (out, in / groups, kh, kw)
+        -127..127.
+    bias : array of int32, shape (out,)
+        In units of the sum.
+    shift : array of int16, shape (out,)
+    gain : array of float64, shape (out,), optional
+        Of a traced network: the factor of a channel that its float32 weights still lack.
+    padding : tuple of int, "same" or "even"
+        Rows and columns of zeros on either side; "same" is TensorFlow's rule, which may put one
+        more behind than before; "even" is none, for maps of even sides only.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    shift: np.ndarray | None = None
+    gain: np.ndarray | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] | str = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def real_weight(self) -> np.ndarray:
+        """Return a traced network's weights, in float64."""
+        weight = self.weight.astype(np.float64)
+        return weight if self.gain is None else weight * self.gain[:, None, None, None]
+
+
+def finish(values: Tensor, low: int, high: int) -> Tensor:
+    """Round float32 half to even, in place, clip and return int8."""
+    return values.round_().clamp_(low, high).to(torch.int8)
+
+
+def pad(conv: Conv, values: Tensor) -> tuple[Tensor, list[int]]:
+    """Pad by the "same" rule; return the input and the padding left to the convolution."""
+    if conv.padding == "even":
+        if any(side % 2 for side in values.shape[2:]):
+            raise ValueError(
+                f"backbone.arithmetic: layer {conv.name} needs even sides, got {values.shape[2:]}; "
+                f"choose another image.size, or backbone.arithmetic: float32"
+            )
+        return values, [0, 0]
+    if conv.padding != "same":
+        return values, list(conv.padding)
+    sides = []
+    for size, kernel, stride, dilation in zip(
+        values.shape[2:], conv.weight.shape[2:], conv.stride, conv.dilation, strict=True
+    ):
+        sides.append(max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0))
+    if not any(sides):
+        return values, [0, 0]
+    high, wide = sides
+    before_and_behind = (0, 0, wide // 2, wide - wide // 2, high // 2, high - high // 2)
+    # Seen as (n, h, w, c), the result stays channels-last in memory.
+    return F.pad(values.permute(0, 2, 3, 1), before_and_behind).permute(0, 3, 1, 2), [0, 0]
+
+
+class FloatConvolution:
+    """Carry the whole numbers in float32: exact in any order while sums stay below 2 ** 24."""
+
+    name = "float32"
+    dtype = torch.float32
+
+    def __init__(self, conv: Conv, _source: tuple[int, int], device: str) -> None:
+        self.conv = conv
+        # Times 2 ** -shift, which is exact: the sums come out shifted.
+        scale = torch.from_numpy(np.ldexp(1.0, -conv.shift.astype(np.int64)))
+        weight = torch.from_numpy(conv.weight) * scale[:, None, None, None]
+        self.weight = weight.to(device, self.dtype, memory_format=torch.channels_last)
+        self.bias = (torch.from_numpy(conv.bias) * scale).to(device, self.dtype)
+
+    @staticmethod
+    def takes(_source: tuple[int, int], _device: str) -> bool:
+        """Tell whether inputs of this range can be had on this device: all can."""
+        return True
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Convolve whole numbers (n, in, h, w); return sums times ``2 ** -shift``, not rounded."""
+        conv = self.conv
+        values, padding = pad(conv, values)
+        geometry = (conv.stride, padding, conv.dilation, conv.groups)
+        return F.conv2d(values.to(self.dtype), self.weight, self.bias, *geometry)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Convolve whole numbers (n, in, h, w); return int8 (n, out, h', w')."""
+        return finish(self.sums(values), self.conv.low, self.conv.high)
+
+
+class Reference(FloatConvolution):
+    """The same in float64, where the sums of any layer are exact."""
+
+    dtype = torch.float64
+
+
+class ByteConvolution:
+    """PyTorch's 8-bit convolution by oneDNN, on a CPU.
+
+    It takes unsigned bytes: 0..127, or signed ones with 128 added.  Two products of the latter
+    overflow the 16-bit sums of AVX2; the self-test finds that out.
+    """
+
+    name = "8-bit"
+
+    def __init__(self, conv: Conv, source: tuple[int, int], _device: str) -> None:
+        if conv.weight.shape[2:] == (1, 1) and conv.padding == (0, 0):
+            # What a stride passes over is left out beforehand: much faster.
+            self.step, conv = conv.stride, replace(conv, stride=(1, 1))
+        else:
+            self.step = (1, 1)
+        self.conv = conv
+        self.zero_point = 128 if source[0] < 0 else 0
+        self.scales = torch.from_numpy(np.ldexp(np.float32(1), -conv.shift.astype(np.int64)))
+        self.bias = torch.from_numpy(conv.bias) * self.scales
+        self.weight_zeros = torch.zeros(len(conv.bias), dtype=torch.int32)
+        padding = [0, 0] if isinstance(conv.padding, str) else conv.padding
+        geometry = (conv.stride, padding, conv.dilation, conv.groups)
+        weight = torch.from_numpy(conv.weight)
+        # Without an example of an input's shape, some weights are packed anew at every call.
+        example = (1, weight.shape[1] * conv.groups, 32, 32)
+        prepack = torch.ops.onednn.qconv_prepack
+        self.packed = prepack(weight, self.scales, 1.0, self.zero_point, *geometry, example)
+
+    @staticmethod
+    def takes(source: tuple[int, int], device: str) -> bool:
+        """Tell whether inputs of this range can be had on this device: bytes on a CPU."""
+        return device == "cpu" and source[0] >= BYTE[0] and source[1] <= BYTE[1]
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Convolve int8 (n, in, h, w); return float32 sums times ``2 ** -shift``, not rounded."""
+        return self._convolve(values, torch.float32, "none")
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Convolve int8 (n, in, h, w); return int8 (n, out, h', w')."""
+        low, high = self.conv.low, self.conv.high
+        # Written as int8, which saturates at -128 and 127.
+        result = self._convolve(values, torch.int8, "relu" if low == 0 else "none")
+        if high != BYTE[1] or low not in (BYTE[0], 0):
+            result.clamp_(low, high)
+        return result
+
+    def _convolve(self, values: Tensor, dtype: torch.dtype, activation: str) -> Tensor:
+        conv = self.conv
+        values, padding = pad(conv, values[:, :, :: self.step[0], :: self.step[1]])
+        if self.zero_point:
+            values = values ^ BYTE[0]
+        values = values.contiguous(memory_format=torch.channels_last).view(torch.uint8)
+        weights = (self.packed, self.scales, self.weight_zeros, self.bias)
+        geometry = (conv.stride, padding, conv.dilation, conv.groups)
+        convolve = torch.ops.onednn.qconv2d_pointwise
+        written = (1.0, 0, dtype, activation, [], "")
+        return convolve(values, 1.0, self.zero_point, *weights, *geometry, *written)
+
+
+ENGINES = (ByteConvolution, FloatConvolution)
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Leave out float32 convolutions that do more than add products: Winograd, Fourier, TF32."""
+    nnpack = getattr(torch.backends, "nnpack", None)  # older versions have no switch
+    with (
+        torch.backends.cudnn.flags(enabled=False, allow_tf32=False),
+        nnpack.flags(enabled=False) if nnpack else nullcontext(),
+    ):
+        yield

@@ -1,1 +1,0 @@
-"""Where tasks run: here, or on Dask; imports nothing of the other rooms."""

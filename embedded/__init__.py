@@ -1,1 +1,0 @@
-"""The embedded synthetic images: how they are drawn and what they are."""

@@ -1,1 +1,0 @@
-"""Procedural renderer of a TO-92 transistor on strip board, with masks of its defects."""

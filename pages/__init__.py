@@ -1,1 +1,0 @@
-"""What people are shown of a run: figures, tables, sentences, the environment."""

@@ -1,1 +1,0 @@
-"""Where a network's weights come from, and how they get into it."""

@@ -1,1 +1,0 @@
-"""The studies: one package each, deletable on its own."""

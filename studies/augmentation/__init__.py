@@ -1,1 +1,0 @@
-"""Which changed copies of normals help, and which hide defects."""

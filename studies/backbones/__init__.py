@@ -1,1 +1,0 @@
-"""What other backbones cost, and what they give."""

@@ -1,1 +1,0 @@
-"""How few dimensions will do, and whether ReConPatch helps."""

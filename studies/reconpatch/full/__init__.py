@@ -1,1 +1,0 @@
-"""ReConPatch trained as its paper says; see studies/reconpatch/full/dvc.yaml."""

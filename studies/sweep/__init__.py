@@ -1,1 +1,0 @@
-"""Many categories, settings and seeds in one command, here or on a cluster."""

@@ -1,1 +1,0 @@
-"""Which threshold rule keeps its promise on unseen normals."""
