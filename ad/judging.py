@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_curve
 
 from ad import metrics
-from ad.dataset import ImageRecord
+from ad.data import ImageRecord
 from ad.files import write_csv
 from ad.images import InputRule, read_mask
 from ad.neighbors import exact_neighbors

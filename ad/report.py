@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ad.dataset import ImageRecord, of_split
+from ad.data import ImageRecord, of_split
 from ad.determinism import sha256_array
 from ad.images import InputRule
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ad.backbone import load_backbone
-from ad.dataset import of_split, read_manifest
+from ad.data import of_split, read_manifest
 from ad.extraction import make_extractor
 from ad.files import read_json
 from ad.params import Params

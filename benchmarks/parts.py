@@ -13,14 +13,14 @@ import torch
 from ad import frontier
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy
-from ad.dataset import of_split
+from ad.data import of_split
 from ad.extraction import extract_features, make_extractor
 from ad.indices import faiss_neighbors, recall
 from ad.neighbors import exact_neighbors
 from ad.params import BackboneSettings, Image, Patch, Runtime
 from ad.projection import project
 from benchmarks.peers import faiss_flat, public_coreset
-from tools.scan import scan
+from ad.scan import scan
 
 DATA = Path("data")
 K, RATIO, SEED = 5, 0.1, 0

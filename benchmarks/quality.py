@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ad.backbone import load_backbone
-from ad.dataset import of_split
+from ad.data import of_split
 from ad.determinism import set_determinism
 from ad.extraction import features_of, make_extractor
 from ad.files import read_json, write_json
@@ -24,7 +24,7 @@ from ad.protocol import Protocol, cross_validate, fold_indices
 from benchmarks.run import into_readme
 from ad.report import markdown_table
 from tools.parameters import read_params
-from tools.scan import scan
+from ad.scan import scan
 
 RESULTS = Path("benchmarks/quality.json")
 RESNET18 = Path("weights/resnet18.tv_in1k.to_layer3.safetensors")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from small_data import extractor, write_competition, write_mvtec
 
-from ad.dataset import of_split, submission_order
+from ad.data import of_split, submission_order
 from ad.extraction import extract_features
 from ad.files import load_array
 from ad.params import Coreset, Patch, Runtime, Score
 from ad.protocol import BankImages, Protocol, cross_validate, fold_indices, select_coresets
 from ad.environment import listing_is_sorted
-from tools.scan import scan
+from ad.scan import scan
 
 
 class ShuffledScan:

@@ -15,7 +15,7 @@ from pathlib import Path
 import timm
 
 from ad.backbone import load_backbone
-from ad.dataset import ImageRecord, of_split, write_manifest
+from ad.data import ImageRecord, of_split, write_manifest
 from ad.determinism import set_determinism
 from ad.extraction import GIGABYTE, plan_extraction
 from ad.files import write_json
@@ -24,7 +24,7 @@ from ad.protocol import Protocol, fold_indices
 from ad.exact.tracing import trace
 from tools.headers import check_resizing
 from tools.parameters import read_params
-from tools.scan import detect_layout, scan
+from ad.scan import detect_layout, scan
 from tools.stage import stage_command
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"  # the renderer leaves it beside the images that it draws

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import yaml
 
-from ad.dataset import of_split
+from ad.data import of_split
 from ad.files import atomic_path, write_text
-from tools.layouts import detect_layout, list_files
+from ad.layouts import detect_layout, list_files
 from tools.published_layouts import VISA_SPLIT, visa_split
-from tools.scan import scan
+from ad.scan import scan
 from tools.stage import stoppable
 
 DATA, POINTER = Path("data"), Path("data.dvc")

@@ -1,16 +1,16 @@
 """Published data sets as they are distributed: VisA, BTAD and MVTec AD 2, read as MVTec AD.
 
-Each file gets the name that MVTec AD would give it; `tools.layouts.read_mvtec` checks these.
+Each file gets the name that MVTec AD would give it; `ad.layouts.read_mvtec` checks these.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ad.dataset import ImageRecord
+from ad.data import ImageRecord
 from ad.files import read_csv
 from ad.images import SUFFIXES
-from tools.layouts import read_mvtec
+from ad.layouts import read_mvtec
 
 VISA_SPLIT = "split_csv/1cls.csv"
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
@@ -34,7 +34,7 @@ def read_published(layout: str, root: Path, files: Sequence[str]) -> list[ImageR
     Raises
     ------
     FileNotFoundError, ValueError
-        In one line, as `tools.layouts` does.
+        In one line, as `ad.layouts` does.
     """
     if layout == "visa":
         names = visa_names(root, set(files))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binom
 
-from ad.dataset import of_split, read_manifest
+from ad.data import of_split, read_manifest
 from ad.extraction import FeatureExtractor, pixels_of
 from ad.files import load_array, read_csv, read_json
 from ad.params import BackboneSettings, Score

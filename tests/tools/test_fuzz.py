@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_data import write_competition
 
-from ad.dataset import read_manifest, write_manifest
+from ad.data import read_manifest, write_manifest
 from ad.images import InputRule, network_input, read_rgb
 from tools.headers import read_header
 from tools.parameters import read_params
-from tools.scan import scan
+from ad.scan import scan
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 SECONDS = 20  # for one input; more is a hang

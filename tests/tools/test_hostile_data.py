@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from small_data import network, save_csv, save_png, write_competition, write_mvtec
 
-from ad.dataset import of_split
+from ad.data import of_split
 from ad.extraction import plan_extraction
 from ad.images import InputRule, network_input, read_rgb
 from ad.params import Patch, Runtime
 from tools.headers import check_resizing, read_header
-from tools.scan import scan
+from ad.scan import scan
 
 OneLine = Callable[..., None]
 UNIX = pytest.mark.skipif(os.name == "nt", reason="files of Unix")

@@ -8,7 +8,7 @@ from small_data import save_png
 
 from ad.images import InputRule, read_mask
 from tools.install_data import INCOMING, copy_to_incoming
-from tools.scan import detect_layout, scan
+from ad.scan import detect_layout, scan
 
 SIDE = 16
 

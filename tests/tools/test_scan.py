@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from small_data import save_csv, save_png, write_competition, write_mvtec
 
-from ad.dataset import ImageRecord, of_split, read_manifest, submission_order, write_manifest
-from tools.scan import detect_layout, scan
+from ad.data import ImageRecord, of_split, read_manifest, submission_order, write_manifest
+from ad.scan import detect_layout, scan
 
 OneLine = Callable[..., None]
 

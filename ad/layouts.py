@@ -1,4 +1,4 @@
-"""List a data set's files and read either layout (see `tools.scan`); nothing is decoded here."""
+"""List a data set's files and read either layout (see `ad.scan`); nothing is decoded here."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
 
-from ad.dataset import ANOMALOUS, NORMAL, ImageRecord
+from ad.data import ANOMALOUS, NORMAL, ImageRecord
 from ad.files import read_csv
 from ad.images import SUFFIXES
 

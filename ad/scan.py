@@ -18,12 +18,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from ad.dataset import ImageRecord, of_split
+from ad.data import ImageRecord, of_split
 from ad.determinism import available_cores, sha256_file
 from ad.images import mask_image, read_rgb
 from ad.parallel import chunk_map
 from tools.headers import ImageHeader, read_header
-from tools.layouts import (
+from ad.layouts import (
     detect_layout,
     list_files,
     read_competition,
