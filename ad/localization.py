@@ -12,7 +12,7 @@ KERNEL_BITS = 16  # of the weights along an axis, of 1
 
 
 def anomaly_maps(
-    patch_scores: np.ndarray, size: int, *, sigma: float = SMOOTHING_SIGMA
+    patch_scores: np.ndarray, shape: tuple[int, int], *, sigma: float = SMOOTHING_SIGMA
 ) -> np.ndarray:
     """Bring patch scores to the image's size (bilinear) and smooth them (Gaussian).
 
@@ -25,18 +25,19 @@ def anomaly_maps(
     ----------
     patch_scores : array of float, shape (n_images, h, w)
         From 0 on.
-    size : int
-        Side of the maps, in pixels.
+    shape : tuple of int
+        Height and width of the maps, in pixels.
     sigma : float
         Standard deviation of the smoothing, in pixels; 0 for none.
 
     Returns
     -------
-    array of float32, shape (n_images, size, size)
+    array of float32, shape (n_images, *shape)
     """
-    high, wide = (_axis_weights(side, size, sigma) for side in patch_scores.shape[1:])
+    sides = zip(patch_scores.shape[1:], shape, strict=True)
+    high, wide = (_axis_weights(cells, pixels, sigma) for cells, pixels in sides)
     bits = EXACT_BITS - 1 - 2 * KERNEL_BITS
-    maps = np.empty((len(patch_scores), size, size), dtype=np.float32)
+    maps = np.empty((len(patch_scores), *shape), dtype=np.float32)
     for number, scores in enumerate(patch_scores):
         exponent = bits - math.frexp(float(scores.max()))[1]
         whole = np.rint(np.ldexp(scores.astype(np.float64), exponent))

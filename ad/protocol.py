@@ -1,130 +1,50 @@
-"""The protocol: folds, a bank each, thresholds from normal images alone, and the final scores.
+"""The protocol: folds, a bank each, a threshold from normal images alone, and the final scores.
 
-`cross_validate` is all of it, from features to thresholds and scores.
+`run_protocol` is all of it, from features to flags; the notebooks call its steps one by one.
 """
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
 import numpy as np
-from sklearn.model_selection import KFold
 
 from ad.coreset import k_center_greedy
-from ad.memory_bank import ImageScores, score_images
-from ad.params import Coreset, Score, parse_threshold_rule
+from ad.params import Coreset, CrossValidation, Score
 from ad.projection import project
+from ad.scores import ImageScores, score_images
+from ad.thresholds import final_threshold, fold_threshold
 
 IMAGES = 16  # scored at a time, so that features may stay on disk
-PATCHES = 32768  # projected at a time; whole chunks of `ad.projection.project`
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How banks are drawn and images scored.
-
-    Parameters
-    ----------
-    coreset : Coreset
-    score : Score
-    seed : int
-        Of each bank's first pick.
-    projection_seed : int, optional
-        Of the random projection; by default ``seed``.
-    unit : float
-        What a difference of 1 between features stands for; see `ad.memory_bank.reweighting`.
-    """
-
-    coreset: Coreset
-    score: Score
-    seed: int
-    projection_seed: int | None = None
-    unit: float = 1.0
-
-    def bank_size(self, n_patches: int) -> int:
-        """Return the size of a bank of so many patches, with enough for every score."""
-        wanted = self.coreset.size or round(self.coreset.ratio * n_patches)
-        return min(n_patches, max(self.score.num_neighbors, wanted))
-
-
-def fold_indices(n_images: int, folds: int, *, shuffle: bool, seed: int) -> Folds:
+def fold_indices(n_images: int, cv: CrossValidation, *, seed: int) -> Folds:
     """Split image numbers into (training, held-out) pairs (scikit-learn's ``KFold``).
 
     Parameters
     ----------
     n_images : int
         Number of normal images, in manifest order.
-    folds : int
-        Number of folds, 2 to n_images.
-    shuffle : bool
-        Shuffle before splitting; otherwise each held-out part is a run of neighbours.
+    cv : CrossValidation
+        Not shuffled, each held-out part is a run of neighbours in that order.
     seed : int
-        Used only where ``shuffle`` is true.
+        Used only where ``cv.shuffle`` is true.
 
     Raises
     ------
     ValueError
         When there are fewer images than folds.
     """
-    if n_images < folds:
+    from sklearn.model_selection import KFold  # a second to import, and no other step needs it
+
+    if n_images < cv.folds:
         raise ValueError(
-            f"cv.folds={folds} exceeds the number of training images, {n_images}; "
+            f"cv.folds={cv.folds} exceeds the number of training images, {n_images}; "
             f"lower it or add normal images"
         )
-    splitter = KFold(folds, shuffle=shuffle, random_state=seed if shuffle else None)
+    splitter = KFold(cv.folds, shuffle=cv.shuffle, random_state=seed if cv.shuffle else None)
     return list(splitter.split(np.zeros(n_images)))
-
-
-def fold_threshold(scores: np.ndarray, rule: str) -> float:
-    """Return one fold's threshold from the scores of its held-out normal images.
-
-    Parameters
-    ----------
-    scores : array of float, shape (n_held_out,)
-    rule : str
-        ``max`` (the protocol's), ``quantile:Q`` (linear interpolation) or ``mean_sd:K`` (mean
-        plus K sample standard deviations).
-    """
-    name, number = parse_threshold_rule(rule)
-    if name == "max":
-        return float(np.max(scores))
-    if name == "quantile":
-        return float(np.quantile(scores, number))
-    if len(scores) < 2:
-        raise ValueError(
-            f"cv.threshold={rule} needs at least 2 held-out images a fold, got {len(scores)}; "
-            f"lower cv.folds"
-        )
-    return fmean(scores.tolist()) + number * stdev(scores.tolist())
-
-
-def final_threshold(held_out: Sequence[np.ndarray], rule: str = "max") -> float:
-    """Return the mean of the folds' thresholds, rounded once."""
-    return fmean(fold_threshold(scores, rule) for scores in held_out)
-
-
-def _mean(scores: np.ndarray, axis: int) -> np.ndarray:
-    """Average one entry after the other: in one order on every machine."""
-    return sum(np.moveaxis(scores, axis, 0)) / scores.shape[axis]
-
-
-def aggregate_folds(scores: np.ndarray, how: str = "max") -> np.ndarray:
-    """Aggregate over folds, the first axis.
-
-    Parameters
-    ----------
-    scores : array of float, shape (folds, ...)
-        The same images (or patches) scored against each fold's bank.
-    how : {"max", "mean", "median"}
-        ``max`` is the protocol's.
-    """
-    rules = {"max": np.max, "mean": _mean, "median": np.median}
-    if how not in rules:
-        raise ValueError(f"cv.aggregate={how!r} must be one of {', '.join(rules)}")
-    return rules[how](scores, axis=0)
 
 
 @dataclass(frozen=True)
@@ -154,53 +74,52 @@ class BankImages:
         return bank
 
 
-def _let_go(array: np.ndarray) -> None:
-    """Give the pages of a read-only mapped file back; they would count as resident memory."""
-    mapped = isinstance(array, np.memmap) and array.mode == "r"
-    if mapped and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-        array._mmap.madvise(mmap.MADV_DONTNEED)
-
-
-def _projected(patches: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """Project patches (n, dim) a part at a time: the features may be larger than the memory."""
-    seed = protocol.seed if protocol.projection_seed is None else protocol.projection_seed
-    parts = []
-    for start in range(0, len(patches), PATCHES):
-        some = patches[start : start + PATCHES]
-        parts.append(project(some, protocol.coreset.projection_dim, seed=seed))
-        _let_go(patches)
-    return np.concatenate(parts)
-
-
 def select_coresets(
-    images: BankImages, keep: Sequence[np.ndarray], protocol: Protocol, *, progress: bool = False
+    images: BankImages,
+    kept_normals: Sequence[np.ndarray],
+    coreset: Coreset,
+    *,
+    seed: int,
+    progress: bool = False,
 ) -> list[np.ndarray]:
-    """Draw a coreset from the patches of each set of normals.
+    """Select a coreset from the patches of each set of normals.
 
     Parameters
     ----------
     images : BankImages
-    keep : sequence of arrays of int
+    kept_normals : sequence of arrays of int
         Numbers of the normals that each coreset may see; its size is the ratio of their patches.
-    protocol : Protocol
+    coreset : Coreset
+    seed : int
+        Of each first pick, and of the projection.
 
     Returns
     -------
     list of arrays of int64
         Rows into the patches of all images, image by image, in greedy order.
     """
-    per_image = images.parts[0].shape[1] * images.parts[0].shape[2]
-    projected = np.concatenate(  # once for all
-        [_projected(part.reshape(-1, part.shape[-1]), protocol) for part in images.parts]
-    )
-    source = np.repeat(images.source, per_image)
+    height, width = images.parts[0].shape[1:3]
+    parts = [part.reshape(-1, part.shape[-1]) for part in images.parts]
+    if coreset.projection_dim is not None:  # once for all folds
+        parts = [project(part, coreset.projection_dim, seed=seed) for part in parts]
+    points = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    source = np.repeat(images.source, height * width)
     coresets = []
-    for kept in keep:
+    for kept in kept_normals:
         rows = np.flatnonzero(np.isin(source, kept))
-        size = protocol.bank_size(len(kept) * per_image)
-        picked = k_center_greedy(projected[rows], size, seed=protocol.seed, progress=progress)
-        coresets.append(rows[picked])
+        wanted = coreset.n_select or round(coreset.ratio * len(kept) * height * width)
+        size = min(max(wanted, 1), len(rows))
+        coresets.append(rows[k_center_greedy(points[rows], size, seed=seed, progress=progress)])
     return coresets
+
+
+def draw_banks(
+    images: BankImages, folds: Folds, coreset: Coreset, *, seed: int, progress: bool = False
+) -> list[np.ndarray]:
+    """Draw each fold's memory bank from its training normals; arrays (n_bank, dim)."""
+    kept = [train for train, _ in folds]
+    rows = select_coresets(images, kept, coreset, seed=seed, progress=progress)
+    return [images.take(own) for own in rows]
 
 
 def score_in_parts(
@@ -210,8 +129,9 @@ def score_in_parts(
     *,
     unit: float = 1.0,
     device: str = "cpu",
+    ignored: np.ndarray | None = None,
 ) -> ImageScores:
-    """Score images against a bank, a few at a time; see `ad.memory_bank.score_images`.
+    """Score images against a bank, a few at a time; see `ad.scores.score_images`.
 
     Parameters
     ----------
@@ -219,11 +139,11 @@ def score_in_parts(
         May be memory-mapped.
     bank : array, shape (n_bank, dim)
     """
-    parts = []
-    for start in range(0, len(features), IMAGES):
-        some = np.asarray(features[start : start + IMAGES])
-        parts.append(score_images(some, bank, score, unit=unit, device=device))
-        _let_go(features)
+    how = {"unit": unit, "device": device, "ignored": ignored}
+    parts = [
+        score_images(np.asarray(features[start : start + IMAGES]), bank, score, **how)
+        for start in range(0, len(features), IMAGES)
+    ]
     if not parts:
         return ImageScores(np.empty((0, *features.shape[1:3])), np.empty(0))
     return ImageScores(
@@ -232,60 +152,143 @@ def score_in_parts(
     )
 
 
-@dataclass(frozen=True)
-class CrossValidated:
-    """What the folds say.
+def score_held_out(
+    normals: np.ndarray, folds: Folds, banks: Sequence[np.ndarray], score: Score, **how: object
+) -> list[ImageScores]:
+    """Score each fold's held-out normals against the bank that never saw them."""
+    return [
+        score_in_parts(normals[held_out], bank, score, **how)
+        for (_, held_out), bank in zip(folds, banks, strict=True)
+    ]
+
+
+def score_queries(
+    queries: np.ndarray, banks: Sequence[np.ndarray], score: Score, **how: object
+) -> list[ImageScores]:
+    """Score all queries against every fold's bank."""
+    return [score_in_parts(queries, bank, score, **how) for bank in banks]
+
+
+def _mean(scores: np.ndarray, axis: int) -> np.ndarray:
+    """Average one entry after the other: in one order on every machine."""
+    return sum(np.moveaxis(scores, axis, 0)) / scores.shape[axis]
+
+
+AGGREGATES = {"max": np.max, "mean": _mean, "median": np.median}
+
+
+def aggregate_folds(scores: np.ndarray, how: str = "max") -> np.ndarray:
+    """Aggregate over folds, the first axis.
 
     Parameters
     ----------
-    held_out : list of array
-        Each fold's scores of its held-out normal images.
+    scores : array of float, shape (folds, ...)
+        The same images (or patches) scored against each fold's bank.
+    how : {"max", "mean", "median"}
+        ``max`` is the protocol's.
+    """
+    if how not in AGGREGATES:
+        raise ValueError(f"cv.aggregate={how!r} must be one of {', '.join(AGGREGATES)}")
+    return AGGREGATES[how](scores, axis=0)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the protocol gives.
+
+    Parameters
+    ----------
+    folds : sequence of (training, held-out) image numbers
+    banks : list of arrays, each (n_bank, dim)
+    held_out : list of arrays of float64
+        Each fold's scores of its held-out normals, in the order of ``folds``.
     fold_scores : array of float64, shape (folds, n_queries)
+    cv : CrossValidation
+        Its ``threshold`` and ``aggregate`` make `threshold`, `scores` and `flags`.
     """
 
+    folds: Folds
+    banks: list[np.ndarray]
     held_out: list[np.ndarray]
     fold_scores: np.ndarray
+    cv: CrossValidation
 
-    def threshold(self, rule: str = "max") -> float:
-        """Return the mean of the folds' thresholds."""
+    def threshold_of(self, rule: str) -> float:
+        """Return the final threshold by another rule, from the same banks."""
         return final_threshold(self.held_out, rule)
 
-    def scores(self, aggregate: str = "max") -> np.ndarray:
-        """Return the queries' scores over all folds, shape (n_queries,)."""
+    def scores_of(self, aggregate: str) -> np.ndarray:
+        """Return the queries' scores by another aggregate, from the same banks."""
         return aggregate_folds(self.fold_scores, aggregate)
 
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Return each fold's threshold, shape (folds,)."""
+        return np.array([fold_threshold(own, self.cv.threshold) for own in self.held_out])
 
-def cross_validate(
+    @property
+    def threshold(self) -> float:
+        """Return the final threshold: the mean of the folds'."""
+        return self.threshold_of(self.cv.threshold)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Return the queries' final scores, shape (n_queries,)."""
+        return self.scores_of(self.cv.aggregate)
+
+    @property
+    def flags(self) -> np.ndarray:
+        """Return which queries are anomalous: those whose score is above the threshold."""
+        return self.scores > self.threshold
+
+
+def run_protocol(
     normals: np.ndarray,
-    queries: Sequence[np.ndarray],
-    folds: Folds,
-    protocol: Protocol,
+    queries: np.ndarray,
     *,
-    images: BankImages | None = None,
-) -> CrossValidated:
-    """Draw a bank per fold; score the fold's held-out normals and all queries against it.
+    coreset: Coreset = Coreset(),
+    score: Score = Score(),
+    cv: CrossValidation = CrossValidation(),
+    seed: int = 0,
+    unit: float = 1.0,
+    folds: Folds | None = None,
+    bank_images: BankImages | None = None,
+    device: str = "cpu",
+    ignored: np.ndarray | None = None,
+    progress: bool = False,
+) -> Result:
+    """Run the whole protocol, from features to thresholds, scores and flags.
+
+    Per fold, a coreset of its training normals is the memory bank, and its threshold comes from the
+    scores of its held-out normals.  The final threshold is the folds' mean; a query's final score
+    is the folds' maximum (``cv.aggregate``).
 
     Parameters
     ----------
-    normals : array, shape (n_images, h, w, dim)
-        May be memory-mapped.
-    queries : sequence of arrays like it
-        Scored in this order; in parts, so that nothing is copied to join them.
-    folds : sequence of (training, held-out) image numbers
-    protocol : Protocol
-    images : BankImages, optional
+    normals : array of uint8 (0..127), int8 (-127..127) or float32, shape (n_images, h, w, dim)
+        Features of the normal training images; may be memory-mapped.
+    queries : array like it, shape (n_queries, h, w, dim)
+    coreset, score, cv
+        Settings; the defaults are those of ``params.yaml``.
+    seed : int
+        Of the folds' shuffling, each bank's first pick and the projection.
+    unit : float
+        What a difference of 1 between features stands for; see `ad.scores.reweighting`.
+    folds : sequence of (training, held-out) image numbers, optional
+        A split of your own, by groups for instance; by default `fold_indices`.
+    bank_images : BankImages, optional
         Images that the banks are drawn from; by default the normals themselves.
+    device : str
+        Where neighbours are searched.
+    ignored : array of bool, shape (h, w), optional
+        Patches that never count.
+    progress : bool
+        Show progress bars.
     """
-    images = images or BankImages([normals], np.arange(len(normals)))
-    coresets = select_coresets(images, [kept for kept, _ in folds], protocol)
-    held_scores, query_scores = [], []
-
-    def scored(some: np.ndarray, bank: np.ndarray) -> np.ndarray:
-        return score_in_parts(some, bank, protocol.score, unit=protocol.unit).images
-
-    for (_, held_out), rows in zip(folds, coresets, strict=True):
-        bank = images.take(rows)
-        parts = np.array_split(held_out, -(-len(held_out) // IMAGES))
-        held_scores.append(np.concatenate([scored(normals[part], bank) for part in parts]))
-        query_scores.append(np.concatenate([scored(some, bank) for some in queries]))
-    return CrossValidated(held_scores, np.stack(query_scores))
+    folds = fold_indices(len(normals), cv, seed=seed) if folds is None else folds
+    images = bank_images or BankImages([normals], np.arange(len(normals)))
+    banks = draw_banks(images, folds, coreset, seed=seed, progress=progress)
+    how = {"unit": unit, "device": device, "ignored": ignored}
+    held_out = [own.images for own in score_held_out(normals, folds, banks, score, **how)]
+    fold_scores = np.stack([own.images for own in score_queries(queries, banks, score, **how)])
+    return Result(folds, banks, held_out, fold_scores, cv)

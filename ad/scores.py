@@ -84,7 +84,7 @@ def score_images(
     *,
     unit: float = 1.0,
     device: str = "cpu",
-    neighbors: Neighbors | None = None,
+    ignored: np.ndarray | None = None,
 ) -> ImageScores:
     """Score every patch of every image, and every image.
 
@@ -99,14 +99,15 @@ def score_images(
         See `reweighting`; nothing else depends on it.
     device
         See `find_neighbors`.
-    neighbors
-        Of every patch, where they are known.
+    ignored : array of bool, shape (h, w), optional
+        Patches that never count: their scores are 0.
     """
     n_images, height, width, dim = features.shape
     queries, k = features.reshape(-1, dim), score.num_neighbors
-    if neighbors is None:
-        neighbors = find_neighbors(queries, bank, k, index=score.index, device=device)
+    neighbors = find_neighbors(queries, bank, k, index=score.index, device=device)
     flat = patch_scores(neighbors, squared=score.squared).reshape(n_images, height * width)
+    if ignored is not None:
+        flat[:, ignored.ravel()] = 0
     images = flat.max(axis=1)
     if score.reweight:
         for row, patch in enumerate(flat.argmax(axis=1)):
