@@ -1,5 +1,7 @@
 """The list of a data set's images, in one order on every machine."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -19,7 +21,7 @@ class ImageRecord:
     id: str
     path: str
     split: str  # "train" or "test"
-    label: int | None  # 0 normal, 1 anomalous, None unknown
+    label: int | None  # 0 normal, 1 anomalous, None unknown: scored, but never counted
     defect: str | None
     mask: str | None
     width: int = 0
@@ -56,3 +58,18 @@ def submission_order(root: str | Path, records: Sequence[ImageRecord]) -> list[s
     if sample.is_file():
         return [row["id"] for row in read_csv(sample)]
     return [r.id for r in of_split(records, "test")]
+
+
+def directory_hash(folder: str | Path) -> str:
+    """Return the hash that DVC gives a folder, as it stands in a ``.dvc`` file or in ``dvc.lock``.
+
+    It is the MD5 of a JSON list of every file's MD5 and path, sorted by path.
+    """
+    folder, listed = Path(folder), []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                md5 = hashlib.file_digest(stream, "md5").hexdigest()
+            listed.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
+    listed.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
