@@ -233,5 +233,7 @@ def read_params(given: Mapping[str, object], model: type[Section] = Params) -> S
         for part in found["loc"][:-1]:
             model = model.model_fields[part].annotation
         raise ValueError(f"{key} is no setting; there are {', '.join(sorted(model.model_fields))}")
-    text = re.sub(r"\s+", " ", f"{key}={found['input']!r}" if key else "params")[:200]
+    if found["type"] == "value_error" and isinstance(found["input"], dict):
+        raise ValueError(message)  # of several settings together, which it names
+    text = re.sub(r"\s+", " ", f"{key}={found['input']!r}")[:200]
     raise ValueError(f"{text}: {message[0].lower()}{message[1:]}")
