@@ -59,7 +59,7 @@ def _measure(backbone: Backbone, patch: Patch, size: int) -> tuple[tuple[int, in
     grid = (maps[0].shape[2], maps[0].shape[3])
     channels = [m.shape[1] for m in maps]
     dim = feature_dim(patch, channels)
-    unfolded = sum(m.numel() * patch.size**2 for m in maps)
+    unfolded = sum(m.numel() * patch.patch_size**2 for m in maps)
     pooled = grid[0] * grid[1] * (sum(patch.pretrain_dim or c for c in channels) + dim)
     # Factor 3: a residual block keeps its input beside a layer's input and output, with the
     # workspace of a library's layers.

@@ -64,7 +64,7 @@ def patch_features(maps: Sequence[Tensor], patch: Patch) -> Tensor:
     layers = []
     for values in maps:
         dim = patch.pretrain_dim or values.shape[1]
-        pooled = pool_neighbourhoods(values, size=patch.size, dim=dim)
+        pooled = pool_neighbourhoods(values, size=patch.patch_size, dim=dim)
         if pooled.shape[-2:] != (height, width):
             pooled = F.interpolate(
                 pooled, size=(height, width), mode="bilinear", align_corners=False

@@ -234,7 +234,7 @@ def input_rule(settings: "params.Image", config: Mapping[str, object]) -> InputR
     """
     name = settings.interpolation or str(config.get("interpolation") or "bilinear")
     return InputRule(
-        settings.size,
+        settings.input_size,
         settings.resize,
         tuple(settings.mean or config.get("mean") or IMAGENET_MEAN),
         tuple(settings.std or config.get("std") or IMAGENET_STD),

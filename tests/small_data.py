@@ -163,4 +163,4 @@ def extractor(
 ) -> FeatureExtractor:
     """Make what brings pictures to features, on them as normals; by default of `network`'s."""
     own = backbone or network()
-    return make_extractor(own, Image(size=size), patch, pictures, arithmetic=arithmetic)
+    return make_extractor(own, Image(input_size=size), patch, pictures, arithmetic=arithmetic)

@@ -23,7 +23,7 @@ from ad.exact.rounding import choose_exponent
 class Pooling(Protocol):
     """How maps become features: side of the neighbourhood, dimension of a layer's, of all."""
 
-    size: int
+    patch_size: int
     pretrain_dim: int | None
     target_dim: int | None
 
@@ -60,7 +60,7 @@ def neighbourhood_sums(maps: Tensor, pooling: Pooling) -> tuple[Tensor, Tensor]:
     counts : Tensor of int64, shape (dim,)
     """
     n, channels, height, width = maps.shape
-    dim, size = pooling.pretrain_dim or channels, pooling.size
+    dim, size = pooling.pretrain_dim or channels, pooling.patch_size
     values = maps.float()  # sums over a neighbourhood stay below 2 ** 24
     if channels % dim == 0:
         sums = F.avg_pool2d(values, size, stride=1, padding=size // 2, divisor_override=1)
@@ -85,7 +85,7 @@ def join_maps(maps: Sequence[Tensor], exponents: Sequence[int], pooling: Pooling
     Returns
     -------
     Tensor of float64, shape (n, h, w, dim)
-        ``pooling.size ** 2`` times the feature: a sum over a neighbourhood, which is a whole number
+        ``pooling.patch_size ** 2`` times the feature: a sum over a neighbourhood, which is a whole number
         of a power of two where every bin holds a power of two of neighbourhoods.
     """
     size = maps[0].shape[2:]
@@ -99,7 +99,7 @@ def join_maps(maps: Sequence[Tensor], exponents: Sequence[int], pooling: Pooling
                 matrix = torch.from_numpy(weights).to(sums.device, torch.float64)
                 sums, totals = (matrix @ sums).transpose(2, 3), totals * total
         # Elementwise, so rounded correctly, the same everywhere; exact for a power of two.
-        unit = counts.double() / pooling.size**2 * totals * 2.0**exponent
+        unit = counts.double() / pooling.patch_size**2 * totals * 2.0**exponent
         layers.append(sums.permute(0, 2, 3, 1) / unit)
     joined = torch.cat(layers, dim=-1)
     if pooling.target_dim is None or pooling.target_dim == joined.shape[-1]:
@@ -127,7 +127,7 @@ class WholeForm:
     @property
     def unit(self) -> float:
         """Return what a feature's whole number 1 stands for."""
-        return 2.0**-self.exponent / self.pooling.size**2
+        return 2.0**-self.exponent / self.pooling.patch_size**2
 
     @property
     def signed(self) -> bool:
