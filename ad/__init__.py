@@ -5,3 +5,5 @@ The modules in the order in which the data pass through them: ``params``, ``data
 ``localization``, ``metrics``, ``plots``.  ``determinism``, ``parallel``, ``files``
 and ``progress`` serve all.
 """
+
+__version__ = "0.2.0"

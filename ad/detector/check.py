@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ad.progress import progress_bar
+import ad
 from ad.detector.detector import Detector, Picture, Verdict
 
 
@@ -41,32 +41,27 @@ def check_detector(
         At the first bit that differs; the message says which image and where.
     """
     verdicts = []
-    with progress_bar(len(ids), "detector", "image") as bar:
-        for n, (name, picture) in enumerate(zip(ids, pictures, strict=True)):
-            verdict = detector.score(picture)
-            for what, found, wanted in (
-                ("patch scores", verdict.patch_scores, expected.patches[n]),
-                ("fold scores", verdict.fold_scores, expected.folds[:, n]),
-                ("score", np.array(verdict.score), expected.scores[n]),
-                ("flag", np.array(verdict.flagged), expected.flags[n]),
-            ):
-                if not np.array_equal(found, wanted):
-                    place = np.argwhere(found != wanted)[0].tolist()
-                    raise ValueError(
-                        f"the detector file differs from the pipeline: {what} of image {name} at "
-                        f"{place}, {found[tuple(place)]} and {np.asarray(wanted)[tuple(place)]}"
-                    )
-            verdicts.append(verdict)
-            bar.update(1)
+    for n, (name, picture) in enumerate(zip(ids, pictures, strict=True)):
+        verdict = detector.score(picture)
+        for what, found, wanted in (
+            ("patch scores", verdict.patch_scores, expected.patches[n]),
+            ("fold scores", verdict.fold_scores, expected.folds[:, n]),
+            ("score", np.array(verdict.score), expected.scores[n]),
+            ("flag", np.array(verdict.flagged), expected.flags[n]),
+        ):
+            if not np.array_equal(found, wanted):
+                place = np.argwhere(found != wanted)[0].tolist()
+                raise ValueError(
+                    f"the detector file differs from the pipeline: {what} of image {name} at "
+                    f"{place}, {found[tuple(place)]} and {np.asarray(wanted)[tuple(place)]}"
+                )
+        verdicts.append(verdict)
     return verdicts
 
 
-ROOMS = ("ad", "integer", "line", "pretrained", "validation")  # of a detector file's code
-
-
-def code_sha256(root: Path, rooms: Sequence[str] = ROOMS) -> str:
-    """Hash the code that a detector comes from: names and contents of its modules, sorted."""
-    digest = hashlib.sha256()
-    for path in sorted(p for room in rooms for p in (root / room).glob("*.py")):
+def code_sha256() -> str:
+    """Hash the code that a detector comes from: names and contents of `ad`'s modules, sorted."""
+    root, digest = Path(ad.__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()
