@@ -1,4 +1,4 @@
-"""Solar cells of the ELPV data set, from the installed wheel ``elpv-dataset``; see docs/data-card.md.
+"""Solar cells of the ELPV data set, from the installed wheel (see docs/data-card.md).
 
 The default images are the cells 900 to 1613, all of them monocrystalline and from modules that
 have normal and defective cells.

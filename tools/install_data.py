@@ -1,103 +1,54 @@
-"""Check a data set, put it in place as data/, and update data.dvc.
+"""Put images in place as data/: the default solar cells, or your own.
 
-Usage: python -m tools.install_data FOLDER
+Usage: python -m tools.install_data          the default cells, where data/ or data_locked/ lacks
+       python -m tools.install_data FOLDER   a copy of your own images, after a check of each file
+       python -m tools.install_data --back   the set that stood there before; once more undoes it
 
-The folder may have the MVTec AD or the competition layout (see the README). It is only read. The
-data set that stood in data/ goes to DVC's cache first, and its data.dvc is kept, so that one can
-go back.
+The folder may have any layout that the README shows; it is only read. The set that stood in data/
+goes to DVC's cache first.
 """
 
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from ad.data import of_split
-from ad.files import atomic_path, write_text
-from ad.layouts import detect_layout, list_files
-from tools.published_layouts import VISA_SPLIT, visa_split
+from ad.cells import write_cells
+from ad.data import directory_hash, of_split
+from ad.determinism import sha256_file
+from ad.files import write_text
+from ad.layouts import VISA_SPLIT, detect_layout, list_files, read_layout, visa_split
+from ad.params import read_params
 from ad.scan import scan
-from tools.stage import stoppable
 
-DATA, POINTER = Path("data"), Path("data.dvc")
+DATA, LOCKED, POINTER = Path("data"), Path("data_locked"), Path("data.dvc")
+PREVIOUS = Path(".data.previous")  # the .dvc file of the set before
 INCOMING, OUTGOING = Path(".data.incoming"), Path(".data.outgoing")
-CONTROL_FILES = {".git", ".gitignore", ".gitattributes", ".dvc", ".dvcignore"}
+PARAMS = Path("params.yaml")
 
 
 def run_dvc(*arguments: str) -> None:
     """Run DVC; if it fails, say why in one line."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], check=False, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "dvc", *arguments]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
     if finished.returncode:
         reasons = [x.partition(": ")[2] for x in finished.stderr.splitlines() if "ERROR" in x]
         reason = (reasons or [f"exit code {finished.returncode}"])[0]
         raise OSError(f"'dvc {' '.join(arguments)}' failed: {reason}; data/ is as it was")
 
 
-def pointer_hash() -> str:
-    """Return the hash that data.dvc names."""
+def pointer_hash(pointer: Path) -> str:
+    """Return the hash that a .dvc file names."""
     try:
-        return yaml.safe_load(POINTER.read_text(encoding="utf-8"))["outs"][0]["md5"]
-    except (yaml.YAMLError, LookupError, TypeError, UnicodeDecodeError):
+        return yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"]
+    except (OSError, yaml.YAMLError, LookupError, TypeError, UnicodeDecodeError):
         raise ValueError(
-            f"{POINTER}: no DVC file; 'git checkout {POINTER}' brings it back"
+            f"{pointer}: no DVC file; 'git checkout {pointer}' brings it back"
         ) from None
-
-
-def keep_previous() -> Path | None:
-    """Put the data set in place into the cache and keep its pointer file."""
-    if not DATA.is_dir():
-        return None
-    before = POINTER.read_text(encoding="utf-8") if POINTER.is_file() else None
-    known = pointer_hash() if before else None
-    run_dvc("add", str(DATA))
-    if before and pointer_hash() == known:
-        write_text(POINTER, before)  # with its remote, which 'dvc add' may have changed
-    kept = Path(f"data.{pointer_hash()[:8]}.dvc.bak")
-    with atomic_path(kept) as partial:
-        shutil.copyfile(POINTER, partial)
-    return kept
-
-
-def forget_remote() -> None:
-    """Take the repository's own store out of data.dvc: a user's images do not belong into git."""
-    pointer = yaml.safe_load(POINTER.read_text(encoding="utf-8"))
-    if pointer["outs"][0].pop("remote", None):
-        write_text(POINTER, yaml.safe_dump(pointer, sort_keys=False))
-
-
-def refuse_own_folders(folder: Path, source: Path) -> None:
-    """Refuse a source that this command would copy into itself, or delete."""
-    here = Path.cwd().resolve()
-    if source == here or source in here.parents:
-        raise ValueError(f"{folder} holds this clone itself; give a folder of images alone")
-    for own in (DATA, INCOMING, OUTGOING):
-        if source == own.resolve() or own.resolve() in source.parents:
-            raise ValueError(f"{folder} is {own}/ itself; give the folder of another data set")
-
-
-def copy_to_incoming(source: Path) -> None:
-    """Copy the files of a data set, but not what tells git or DVC what to do with them."""
-    remove(INCOMING)
-    INCOMING.mkdir()
-    if detect_layout(source) == "visa" and (table := visa_split(source)):  # it may lie beside
-        (INCOMING / VISA_SPLIT).parent.mkdir()
-        shutil.copyfile(table, INCOMING / VISA_SPLIT)
-    for name in list_files(source):
-        if not CONTROL_FILES.isdisjoint(Path(name).parts):
-            continue
-        target = INCOMING / name
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target)
-        except OSError as error:
-            raise OSError(
-                f"{source / name}: cannot be copied to {INCOMING}/ ({error.strerror}); make it "
-                f"readable, or free some space"
-            ) from None
 
 
 def remove(folder: Path) -> None:
@@ -106,71 +57,139 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def swap() -> bool:
-    """Put the incoming set in place; after any failure the one before is back.
-
-    Returns
-    -------
-    bool
-        Whether the set is the one that was there before.
-    """
-    before = POINTER.read_text(encoding="utf-8") if POINTER.is_file() else None
-    known = pointer_hash() if before else None
-    remove(OUTGOING)
+def fetch(target: Path) -> None:
+    """Bring the images that a .dvc file names: from the wheel, DVC's cache or its remote."""
+    pointer = target.with_name(f"{target.name}.dvc")
+    expected = pointer_hash(pointer)
+    remove(INCOMING)
     try:
-        if DATA.exists():
-            DATA.rename(OUTGOING)
-        INCOMING.rename(DATA)
+        write_cells(target.name, INCOMING)
+        if directory_hash(INCOMING) == expected:
+            INCOMING.rename(target)
+            return
+    finally:
+        remove(INCOMING)
+    for command in ("checkout", "pull"):
+        try:
+            run_dvc(command, str(pointer))
+        except OSError:
+            continue
+        return
+    raise FileNotFoundError(
+        f"{pointer} names images that this clone does not have; get them from a DVC remote of "
+        f"the team ('dvc remote add --default team URL', then 'dvc pull'), or install the folder "
+        f"itself with 'make data FROM=<folder>'"
+    )
+
+
+def install_defaults() -> None:
+    """Lay out the default cells where they are missing; what is there stays as it is."""
+    for target in (DATA, LOCKED):
+        if not target.exists():
+            fetch(target)
+            print(f"{target}/ is in place.")
+
+
+@contextmanager
+def replaced() -> Iterator[None]:
+    """Take data/ away for a new one; it is in the cache then, and back after any failure."""
+    before = None
+    if DATA.is_dir():
         run_dvc("add", str(DATA))
-        same = pointer_hash() == known
-        if same:
-            write_text(POINTER, before)  # with its remote
-        else:
-            forget_remote()
-    except BaseException:
+        before = POINTER.read_text(encoding="utf-8")
+        remove(OUTGOING)
+        DATA.rename(OUTGOING)
+    try:
+        yield
+    except BaseException:  # a stop by the user too
         remove(DATA)
-        if OUTGOING.exists():
+        if before:
             OUTGOING.rename(DATA)
-        if before is None:
-            POINTER.unlink(missing_ok=True)
-        else:
             write_text(POINTER, before)
         raise
+    if before and before != POINTER.read_text(encoding="utf-8"):
+        write_text(PREVIOUS, before)
+        print("The set before is kept: 'python -m tools.install_data --back' brings it back. The "
+              "cache keeps every set; 'dvc gc --workspace' frees all but this one.")  # fmt: skip
     remove(OUTGOING)
-    return same
 
 
-def install(folder: Path) -> None:
-    """Copy first, swap by renaming, and drop the old folder only when it is in the cache."""
-    if OUTGOING.is_dir() and not DATA.is_dir():
-        OUTGOING.rename(DATA)  # a run before this one was stopped between the two renames
-    source = folder.resolve()
-    refuse_own_folders(folder, source)
-    records = scan(source)
+def install_own(folder: Path) -> None:
+    """Check a folder of images, copy it, and swap it for data/."""
+    source, here = folder.expanduser().resolve(), Path.cwd().resolve()
+    if source == here or source in here.parents:
+        raise ValueError(f"{folder} holds this clone itself; give a folder of images alone")
+    for own in (DATA, INCOMING, OUTGOING):
+        if source == own.resolve() or own.resolve() in source.parents:
+            raise ValueError(f"{folder} is {own}/ itself; give the folder of another data set")
+    given = yaml.safe_load(PARAMS.read_text(encoding="utf-8")) if PARAMS.is_file() else {}
+    records = scan(source, bits=read_params(given).image.bits)
     try:
         copy_to_incoming(source)
-        if [r.sha256 for r in scan(INCOMING)] != [r.sha256 for r in records]:
+        same = [(r.id, r.path) for r in read_layout(INCOMING)[0]] == [
+            (r.id, r.path) for r in records
+        ] and all(sha256_file(INCOMING / r.path) == r.sha256 for r in records)
+        if not same:
             raise OSError(f"{folder}: the copy differs from its source; try again")
-        previous = keep_previous()
-        same = swap()
+        with replaced():
+            INCOMING.rename(DATA)
+            run_dvc("add", str(DATA))
     finally:
         remove(INCOMING)
     n_train, n_test = (len(of_split(records, split)) for split in ("train", "test"))
-    print(f"data/ now holds {n_train} training and {n_test} test images, "
-          f"{detect_layout(DATA)} layout.")  # fmt: skip
-    if previous and not same:
-        print(f"The previous set is in DVC's cache. To go back: copy {previous} over data.dvc, "
-              f"then 'dvc checkout --force data.dvc'.")  # fmt: skip
-    print("Next: 'make repro' (or 'dvc repro').")
+    print(f"data/ now holds {n_train} training and {n_test} test images, {detect_layout(DATA)} "
+          f"layout; data_locked/ belongs to the solar cells and is not used with them.\n"
+          f"Next: 'make repro' (or 'dvc repro').")  # fmt: skip
+
+
+def copy_to_incoming(source: Path) -> None:
+    """Copy the files of a data set; hidden ones, which may steer git or DVC, stay behind."""
+    remove(INCOMING)
+    names = {name: source / name for name in list_files(source)[0]}
+    if detect_layout(source) == "visa" and (table := visa_split(source)):
+        names[VISA_SPLIT] = table  # it may lie beside the folder
+    for name, path in names.items():
+        target = INCOMING / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        except OSError as error:
+            raise OSError(
+                f"{path}: cannot be copied to {INCOMING}/ ({error.strerror}); make it readable, "
+                f"or free some space"
+            ) from None
+
+
+def go_back() -> None:
+    """Bring the set before back into data/."""
+    if not PREVIOUS.is_file():
+        raise FileNotFoundError("no set was in data/ before this one; nothing to go back to")
+    with replaced():
+        write_text(POINTER, PREVIOUS.read_text(encoding="utf-8"))
+        fetch(DATA)
+    print("data/ holds the set before again.")
 
 
 def main(arguments: list[str]) -> None:
     """Check the arguments and install."""
-    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
+    if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
         raise SystemExit(__doc__)
+    here = Path.cwd()
+    no_scm = Path(".dvc/config").is_file() and "no_scm" in Path(".dvc/config").read_text()
+    if not no_scm and not any((folder / ".git").exists() for folder in (here, *here.parents)):
+        raise SystemExit("error: DVC needs a git repository, which a ZIP download is not: run "
+                         "'git init' here, that is enough")  # fmt: skip
     try:
-        with stoppable("data/ is as it was"):
-            install(Path(arguments[0]))
+        if OUTGOING.is_dir() and not DATA.exists():
+            OUTGOING.rename(DATA)  # a run before this one was stopped between two renames
+        if not arguments:
+            install_defaults()
+        elif arguments == ["--back"]:
+            go_back()
+        else:
+            install_own(Path(arguments[0]))
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; data/ is as it was") from None
     except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None
 
