@@ -1,0 +1,248 @@
+"""Plant causes in a run's record, one or two at a time: the comparison names the first of them."""
+
+import ast
+import copy
+import csv
+import json
+import random
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_data import save_png
+
+from ad.determinism import sha256_array, sha256_file
+from studies.gap import records
+from studies.gap.records import causes, compare_records, main, page, read_record, record_run
+
+IDS = [f"{split}/{n}" for split, count in (("train", 6), ("test", 5)) for n in range(count)]
+
+
+def save_table(path: Path, header: list[str], rows: list) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """Write what a finished run leaves: 6 training and 5 test images, two banks."""
+    root, rng = tmp_path_factory.mktemp("run"), np.random.default_rng(0)
+    artifacts = root / "artifacts"
+    rows, scores = [], rng.random(5)
+    for name in IDS:
+        save_png(root / "data" / f"{name}.png", rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+        path = f"{name}.png"
+        rows.append([name, path, name.split("/")[0], sha256_file(root / "data" / path)])
+    save_table(artifacts / "manifest.csv", ["id", "path", "split", "sha256"], rows)
+    for folder in ("features", "banks", "notebooks"):
+        (artifacts / folder).mkdir()
+    for split, count in (("train", 6), ("test", 5)):
+        values = rng.random((count, 2, 2, 5), dtype=np.float32)
+        np.save(artifacts / "features" / f"{split}.npy", values)
+    for fold in range(2):
+        np.save(artifacts / "banks" / f"fold_{fold}.npy", rng.random((12, 5), dtype=np.float32))
+    about = {"backbone": "net", "source": "net.pth", "sha256": "a" * 64}
+    (artifacts / "features" / "features.json").write_text(json.dumps(about))
+    (artifacts / "threshold.json").write_text('{"threshold": 0.5}')
+    save_table(artifacts / "folds.csv", ["id", "fold"], [[name, 0] for name in IDS[:6]])
+    held_out = [[name, 0, n / 7] for n, name in enumerate(IDS[:6])]
+    save_table(artifacts / "validation_scores.csv", ["id", "fold", "score"], held_out)
+    tested = [[name, s, int(s > 0.5)] for name, s in zip(IDS[6:], scores, strict=True)]
+    save_table(artifacts / "test_scores.csv", ["id", "score", "flagged"], tested)
+    cell = {"metadata": {"tags": ["injected-parameters"]},
+            "source": ["seed = 0\n", 'image = {"input_size": 32}\n']}  # fmt: skip
+    (artifacts / "notebooks" / "01_features.ipynb").write_text(json.dumps({"cells": [cell]}))
+    (root / "metrics").mkdir()
+    (root / "metrics" / "evaluate.json").write_text('{"f1": 1.0, "note": {}}')
+    return root
+
+
+@pytest.fixture(scope="module")
+def recorded(run_folder):
+    return json.loads(json.dumps({"format": records.FORMAT, **record_run(run_folder)}))
+
+
+def shifted(values: dict) -> dict:
+    """Give each key its neighbour's value."""
+    keys = list(values)
+    return dict(zip(keys, [values[key] for key in keys[1:] + keys[:1]], strict=True))
+
+
+def other_order(b):
+    b["ids"][:4] = b["ids"][3::-1]
+
+
+def renamed_with_rounding(b):
+    b["features"] = shifted(b["features"])
+    nudge(b, 1e-6)
+    b["scores"] = shifted(b["scores"])
+
+
+def nudge(b, size):
+    for own in b["features"].values():
+        own["hash"] = own["hash"][::-1]
+        own["sample"][3] += size * own["sd"]
+
+
+def other_weights(b):
+    b["weights"]["sha256"] = "f" * 64
+    nudge(b, 0.7)
+    b["threshold"] *= 1.5
+
+
+def other_bank(b):
+    b["banks"]["fold_0"]["hash"] = "1" * 16
+    b["banks"]["fold_0"]["rows"][5] = "1" * 8
+
+
+def flags_under_other_ids(b):
+    flags = shifted(dict(b["submission"]))
+    b["submission"] = [[name, flags[name]] for name, _ in b["submission"]]
+
+
+def rows_reversed(b):
+    b["submission"].reverse()
+
+
+# What each plant is found as: its stage, and words of it.
+PLANTED = {
+    "settings": (lambda b: b["parameters"].update({"image.input_size": 64}), "parameters", "32"),
+    "bytes": (lambda b: b["files"].update({"test/1": "0" * 16}), "files", "test/1"),
+    "an image less": (lambda b: b["files"].pop("test/1"), "files", "one run only"),
+    "order": (other_order, "order", "4 of 11 rows"),
+    "names": (renamed_with_rounding, "order", "other ids"),
+    "decoding": (lambda b: b["pixels"]["test/1"].update(hash="1" * 16, mean=0.0), "pixels", "1 of"),
+    "weights": (other_weights, "weights", "sha256"),
+    "features": (lambda b: nudge(b, 0.7), "features", "0.7 relative"),
+    "half precision": (lambda b: nudge(b, 5e-3), "features", "0.005 relative"),
+    "folds": (lambda b: b.update(folds="1" * 16), "banks", "folds"),
+    "bank": (other_bank, "banks", "fold_0 from row 6 on"),
+    "held-out": (lambda b: b["validation"].popitem(), "validation", "one run only"),
+    "threshold": (lambda b: b.update(threshold=0.50001), "threshold", "0.5 and 0.50001"),
+    "scores": (lambda b: b["scores"].update({"test/0": 0.7}), "scores", "1 of 5"),
+    "twice": (lambda b: b["submission"].append(b["submission"][0]), "flags", "stand twice"),
+    "rows by position": (flags_under_other_ids, "flags", "under other ids"),
+    "row order": (rows_reversed, "rows", "4 of 5 rows"),
+    "figures": (lambda b: b["quality"].update(f1=0.44), "quality", "f1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+def test_a_planted_cause_is_named_first(recorded, plant):
+    change, stage, words = PLANTED[plant]
+    changed = copy.deepcopy(recorded)
+    change(changed)
+    for pair in ((recorded, changed), (changed, recorded)):
+        if plant == "threshold":  # 0.50001: rounding
+            assert compare_records(*pair)[stage][0] == "rounding"
+        assert causes(compare_records(*pair))[0] == stage, page(*pair)
+        assert page(*pair).startswith(f"The runs part first at: {stage}")
+    assert words in compare_records(recorded, changed)[stage][1]
+
+
+def test_of_two_planted_causes_the_earlier_is_named_first(recorded):
+    order = list(records.STAGES)
+    for one, two in combinations(PLANTED.values(), 2):
+        if "threshold" not in (one[1], two[1]):  # planted as rounding, which no cause waits for
+            changed = copy.deepcopy(recorded)
+            one[0](changed)
+            two[0](changed)
+            first = causes(compare_records(recorded, changed))[0]
+            assert first == min(one[1], two[1], key=order.index)
+
+
+def test_answers_joined_by_position_contradict_their_scores(recorded):
+    changed = copy.deepcopy(recorded)
+    flags_under_other_ids(changed)
+    nudge(changed, 1e-6)
+    state, words = compare_records(recorded, changed)["rows"]
+    assert state == "differs"
+    assert "contradict their own scores" in words
+    assert compare_records(recorded, changed)["features"][0] == "rounding"
+    other_weights(changed)
+    assert "Not explained by that: rows." in page(recorded, changed)
+
+
+def test_equal_runs_are_called_equal_and_a_listing_alone_has_no_consequence(recorded, run_folder):
+    again = json.loads(json.dumps({"format": records.FORMAT, **record_run(run_folder)}))
+    again["listing"] = {folder: order[::-1] for folder, order in again["listing"].items()}
+    found = compare_records(recorded, again)
+    assert causes(found) == []
+    assert "changed nothing" in found["order"][1]
+    assert page(recorded, again).startswith("The runs are equal")
+
+
+@pytest.mark.parametrize("field", records.FIELDS)
+def test_records_that_lack_a_field_are_compared_as_far_as_they_go(recorded, field):
+    bare = {key: value for key, value in recorded.items() if key != field}
+    only = {key: recorded[key] for key in ("format", field) if key in recorded}
+    for pair in ((recorded, bare), (bare, bare), (only, recorded)):
+        assert causes(compare_records(*pair)) == []
+
+
+def test_a_record_is_small_and_says_nothing_of_the_machine(recorded, run_folder):
+    text = json.dumps(recorded)
+    assert str(run_folder) not in text
+    assert len(text) < 2500 * len(IDS)
+    assert recorded["parameters"] == {"seed": 0, "image.input_size": 32}
+    assert "pixels" not in record_run(run_folder, data="absent")
+
+
+def test_the_writer_needs_numpy_alone_and_hashes_as_the_pipeline():
+    lines = ast.parse(Path(records.__file__).read_text(encoding="utf-8")).body
+    names = {n.module for n in lines if isinstance(n, ast.ImportFrom)}
+    names |= {a.name for n in lines if isinstance(n, ast.Import) for a in n.names}
+    assert {n for n in names if n.split(".")[0] not in sys.stdlib_module_names} == {"numpy"}
+    array = np.random.default_rng(0).random((3, 4)).astype(np.float32)
+    assert records.array_hash(array) == sha256_array(array)[:16]
+
+
+def test_two_runs_of_another_implementation_through_files_and_mail(tmp_path, capsys):
+    scores = np.random.default_rng(1).random(5).astype(np.float32)
+    ids = [f"sub/{n}" for n in range(5)]
+    for name, order in (("a", [0, 1, 2, 3, 4]), ("b", [3, 1, 4, 0, 2])):
+        flags = (scores[order] > 0.5).astype(int)
+        rows = list(zip(ids, flags, strict=True))
+        written = {"ids": [ids[n] for n in order], "threshold": np.float64(0.5), "submission": rows}
+        records.write_record(tmp_path / f"{name}.json", written)
+    text = (tmp_path / "b.json").read_text().replace("\n", "\r\n").replace("sub/", r"sub\\")
+    (tmp_path / "b.json").write_bytes(text.encode("utf-8-sig"))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
+    assert "part first at: order" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "a.json")]) == 0
+    with pytest.raises(ValueError, match=r"scores\.a"):
+        records.write_record(tmp_path / "c.json", {"scores": {"a": float("nan")}})
+
+
+def test_junk_anywhere_gives_a_line_or_a_page_and_never_a_traceback(recorded, tmp_path, capsys):
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps(recorded))
+    doubled = f'{{"format": "{records.FORMAT}", "scores": {{"a": 1, "a": 2}}}}'
+    texts = ["", "{", "[1]", '{"format": "another"}', "[" * 100_000, doubled]
+    junk = (None, "x", -1, 1e300, [], {}, [[]], {"x": []}, True, [1, "a"], {"": None})
+    choice = random.Random(0)
+    for name in records.FIELDS.keys() & recorded.keys():
+        for deeper in (False, True):
+            damaged = copy.deepcopy(recorded)
+            inner = damaged[name]
+            if deeper and isinstance(inner, dict | list) and inner:
+                inner[next(iter(inner)) if isinstance(inner, dict) else 0] = choice.choice(junk)
+            else:
+                damaged[name] = choice.choice(junk)
+            texts.append(json.dumps(damaged))
+    for text in texts:
+        bad.write_text(text)
+        code = main(["compare", str(good), str(bad)])
+        error = capsys.readouterr().err
+        assert code in (0, 1) or len(error.strip().splitlines()) == 1
+        assert code == 2 or text not in texts[:6]
+    with pytest.raises(FileNotFoundError, match="no such record"):
+        read_record(tmp_path / "absent.json")
+
+
+def test_recording_without_a_run_says_so(tmp_path, capsys):
+    assert main(["record", str(tmp_path / "x.json"), "--root", str(tmp_path)]) == 2
+    assert "dvc repro" in capsys.readouterr().err
