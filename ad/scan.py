@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
+import pandas as pd
 from PIL import Image
 
 from ad.data import ImageRecord, of_split
@@ -15,8 +17,7 @@ from ad.images import SIXTEEN_BIT, mask_image, opened, read_rgb
 from ad.layouts import read_layout
 
 MIN_SIDE = 8  # pixels; a smaller picture shows a network nothing but one colour
-LARGE = 30_000_000  # pixels; such a picture takes gigabytes, so they are decoded one at a time
-_one_large = Lock()
+DECODING_BYTES = 14  # a pixel, at most: 16-bit grey on its way to RGB, and progressive JPEG
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def scan(
     bits: int | None = None,
     locked: bool = False,
     threads: int | None = None,
+    memory_bytes: float = float("inf"),
     say: Callable[[str], None] = print,
 ) -> list[ImageRecord]:
     """Validate a data set and describe every image in it.
@@ -53,6 +55,8 @@ def scan(
         Whether the set has test images only; others need training images.
     threads : int, optional
         Number of decoding threads; by default as many as cores.
+    memory_bytes : float
+        What decoding may take; pictures too large for a thread's share are decoded one at a time.
     say : callable
         Takes each line about what is odd and no fault.
 
@@ -63,7 +67,7 @@ def scan(
 
     Raises
     ------
-    OSError, ValueError
+    OSError, ValueError, MemoryError
         One line: what is wrong, where, and what to do.
     """
     root = Path(root)
@@ -78,46 +82,51 @@ def scan(
         )
     if passed:
         say(f"{root}: passed over, since hidden or of an ending that is not read: {names}")
-    with ThreadPoolExecutor(threads or available_cores()) as pool:
-        found = list(pool.map(lambda record: _describe(root, record, bits), records))
+    threads, alone = threads or available_cores(), Lock()
+
+    def describe(record: ImageRecord) -> _Found:
+        needed = _decoding_bytes(root / record.path, memory_bytes)
+        with alone if needed > memory_bytes / (2 * threads) else nullcontext():
+            return _describe(root, record, bits)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(describe, records))
     _check_bits(root, found, bits)
     _check_masks(root, found, say)
     _check_copies(root, found)
     return [one.record for one in found]
 
 
+def _decoding_bytes(path: Path, memory_bytes: float) -> int:
+    with opened(path) as image:
+        wide, high = image.size
+    needed = DECODING_BYTES * wide * high
+    if needed > memory_bytes / 2:  # the other threads have the other half
+        raise MemoryError(
+            f"{path}: to decode {wide} x {high} pixels may take {needed / 1e9:.3g} GB; raise "
+            f"runtime.memory_gb, or make the image smaller"
+        )
+    return needed
+
+
 def _describe(root: Path, record: ImageRecord, bits: int | None) -> _Found:
     path = root / record.path
     with opened(path) as image:
         wide, high, mode = *image.size, image.mode
-        large = wide * high > LARGE
-    if min(wide, high) < MIN_SIDE:
-        raise ValueError(
-            f"{path}: {wide} x {high} pixels show nothing; give images of {MIN_SIDE} x {MIN_SIDE} "
-            f"or more"
-        )
-    if large:
-        _one_large.acquire()
-    try:
-        highest = _highest(path) if mode in SIXTEEN_BIT else None
-        image = read_rgb(path) if bits is None else read_rgb(path, bits=bits)
-        if (image.width > image.height) != (wide > high):  # upright, and large JPEGs are reduced
-            wide, high = high, wide
-        flat = all(low == high for low, high in image.getextrema())
-        found = _Found(record, _pixel_hash(image), flat, highest)
-        del image  # before its mask is decoded
-        if record.mask:
-            found = _with_mask(root / record.mask, found, (wide, high))
-    finally:
-        if large:
-            _one_large.release()
-    described = replace(found.record, width=wide, height=high, mode=mode, sha256=sha256_file(path))
-    return replace(found, record=described)
-
-
-def _highest(path: Path) -> int:
-    with opened(path) as image:
-        return int(image.getextrema()[1])
+        if min(wide, high) < MIN_SIDE:
+            raise ValueError(
+                f"{path}: {wide} x {high} pixels show nothing; give images of {MIN_SIDE} x "
+                f"{MIN_SIDE} or more"
+            )
+        highest = int(image.getextrema()[1]) if mode in SIXTEEN_BIT else None
+    image = read_rgb(path) if bits is None else read_rgb(path, bits=bits)
+    if (image.width > image.height) != (wide > high):  # upright now; large JPEGs are also reduced
+        wide, high = high, wide
+    flat = all(low == high for low, high in image.getextrema())
+    described = replace(record, width=wide, height=high, mode=mode, sha256=sha256_file(path))
+    found = _Found(described, _pixel_hash(image), flat, highest)
+    del image  # before its mask is decoded
+    return _with_mask(root / record.mask, found) if record.mask else found
 
 
 def _pixel_hash(image: Image.Image) -> str:
@@ -128,13 +137,13 @@ def _pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _with_mask(path: Path, found: _Found, size: tuple[int, int]) -> _Found:
+def _with_mask(path: Path, found: _Found) -> _Found:
     """Refuse a mask of another size than its image's, or that marks nothing or everything."""
-    mask = mask_image(path)
-    if mask.size != size:
+    mask, record = mask_image(path), found.record
+    if mask.size != (record.width, record.height):
         raise ValueError(
-            f"{path}: the mask is {mask.width} x {mask.height} pixels, its image {size[0]} x "
-            f"{size[1]}; make them the same"
+            f"{path}: the mask is {mask.width} x {mask.height} pixels, its image {record.width} x "
+            f"{record.height}; make them the same"
         )
     low, high = mask.getextrema()
     if low == high:
@@ -147,7 +156,7 @@ def _with_mask(path: Path, found: _Found, size: tuple[int, int]) -> _Found:
     marked = sum(mask.crop(side).histogram()[255] for side in sides)
     return replace(
         found,
-        record=replace(found.record, mask_sha256=sha256_file(path)),
+        record=replace(record, mask_sha256=sha256_file(path)),
         mask_levels=len(read_rgb(path).getcolors(1 << 24) or ()),
         mask_on_border=marked > wide + high,  # half of the four sides
     )
@@ -207,3 +216,23 @@ def _check_copies(root: Path, found: Sequence[_Found]) -> None:
                 f"{root}: {other.path} and {record.path} are the same picture under two labels; "
                 f"remove the wrong one"
             )
+
+
+def images_table(records: Sequence[ImageRecord]) -> pd.DataFrame:
+    """Count images and masks by split and defect, with their sizes and modes."""
+    rows = [
+        {
+            "split": r.split,
+            "folder": r.defect or {None: "no label", 0: "normal", 1: "anomalous"}[r.label],
+            "label": {None: "unknown", 0: "normal", 1: "anomalous"}[r.label],
+            "size": f"{r.width} x {r.height}",
+            "mode": r.mode,
+            "mask": bool(r.mask),
+        }
+        for r in records
+    ]
+    listed = {
+        name: (name, lambda values: ", ".join(sorted(set(values)))) for name in ("size", "mode")
+    }
+    groups = pd.DataFrame(rows).groupby(["split", "folder", "label"], sort=False)
+    return groups.agg(images=("mask", "size"), masks=("mask", "sum"), **listed).reset_index()
