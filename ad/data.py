@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from ad.files import read_csv, write_csv
+from ad.files import read_csv, read_json, write_csv
 
 NORMAL, ANOMALOUS = 0, 1
 
@@ -73,3 +73,11 @@ def directory_hash(folder: str | Path) -> str:
             listed.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
     listed.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def read_about(folder: str | Path) -> dict[str, str]:
+    """Return a data set's name, source, licence and attribution; empty where it says none."""
+    path = Path(folder) / "about.json"
+    found = read_json(path) if path.is_file() else {}
+    unsaid = {"name": "Your own images", "source": "", "licence": "", "attribution": ""}
+    return unsaid | {key: str(found[key]) for key in unsaid if key in found}

@@ -1,7 +1,7 @@
 """Image-level and pixel-level quality, with the uncertainty of the small test set."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ad.data import ImageRecord
+from ad.files import write_json
 from ad.images import InputRule, read_mask
+from ad.tables import write_table
 
 
 @dataclass(frozen=True)
@@ -287,3 +289,66 @@ def pixel_quality(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, float
     if masks is None:
         return {}
     return {"pixel_auroc": image_auroc(masks, maps), "aupro": aupro(masks, maps)}
+
+
+# Figures in words, in the order in which people are shown them.
+MEANINGS = {
+    "n_flagged": "images flagged",
+    "f1": "F1 at the protocol's threshold",
+    "f1_low": "its 95 % interval over test images, from",
+    "f1_high": "its 95 % interval over test images, to",
+    "image_auroc": "image AUROC: 1 is perfect, 0.5 is chance",
+    "image_auroc_low": "its 95 % interval over test images, from",
+    "image_auroc_high": "its 95 % interval over test images, to",
+    "true_positive": "anomalous and flagged",
+    "false_negative": "anomalous and missed",
+    "false_positive": "normal and flagged: false alarms",
+    "true_negative": "normal and passed",
+    "oracle_f1": "F1 at the best threshold in hindsight, which no one has beforehand",
+    "average_precision": "average precision",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO: how well maps find defects, up to 30 % false positives",
+    "threshold": "threshold",
+}
+HEADLINE = ("image_auroc", "image_auroc_low", "image_auroc_high", "f1", "f1_low", "f1_high")
+
+
+def in_words(figures: Mapping[str, float]) -> pd.DataFrame:
+    """Lay out a run's figures in words; what its labels cannot give is not there."""
+    known = {words: figures[key] for key, words in MEANINGS.items() if key in figures}
+    return pd.DataFrame({"figure": known.keys(), "value": list(map(float, known.values()))})
+
+
+def write_metrics(folder: Path, table: pd.DataFrame, figures: Mapping[str, float]) -> None:
+    """Write ``evaluate.json`` (what experiments are compared by), all figures, and the scores.
+
+    Parameters
+    ----------
+    folder : path
+    table : DataFrame
+        Of `score_table`.
+    figures : mapping
+        Of `summarise`.
+    """
+    keys = (*HEADLINE, "n_flagged", "threshold")
+    write_json(folder / "evaluate.json", {key: figures[key] for key in keys if key in figures})
+    write_json(folder / "details.json", dict(figures))
+    ranked = table.sort_values("score", kind="stable").reset_index(drop=True)
+    words = {0: "normal", 1: "anomalous"}
+    plotted = pd.DataFrame(
+        {
+            "rank": ranked.index,
+            "id": ranked["id"],
+            "score": ranked["score"],
+            "kind": [words.get(label, "unknown") for label in ranked["label"].astype(object)],
+            "decision": [words[flag] for flag in ranked["flagged"]],
+        }
+    )
+    write_table(folder / "scores.csv", plotted)
+
+
+def write_locked(folder: Path, table: pd.DataFrame | None, figures: Mapping[str, float]) -> None:
+    """Write the second set's figures, under names of their own, and its scores."""
+    write_json(folder / "locked.json", {f"locked_{key}": v for key, v in figures.items()})
+    empty = pd.DataFrame(columns=["id", "label", "defect", "score", "flagged"])
+    write_table(folder / "locked.csv", empty if table is None else table)

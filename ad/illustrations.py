@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Rectangle
 
 from ad.coreset import k_center_greedy
+from ad.data import ImageRecord
 from ad.neighbors import exact_neighbors
 from ad.plots import ANOMALOUS_COLOUR, NEUTRAL_COLOUR, NORMAL_COLOUR, plain_image
 from ad.report import figure
@@ -23,8 +24,8 @@ def influence(
     Parameters
     ----------
     features_of : callable
-        Pixels (n, side, side, 3) to features (n, h, w, dim).
-    pixels : array of uint8, shape (side, side, 3)
+        Pixels (n, height, width, 3) to features (n, h, w, dim).
+    pixels : array of uint8, shape (height, width, 3)
     cell : tuple of int
         Row and column of the patch.
     blocks : int
@@ -35,28 +36,34 @@ def influence(
     array of float64, shape (blocks, blocks)
         Sum of the absolute changes of the patch's feature.
     """
-    edges = np.linspace(0, len(pixels), blocks + 1).astype(int)
+    down, across = (np.linspace(0, side, blocks + 1).astype(int) for side in pixels.shape[:2])
     whole = features_of(pixels[None])[0][cell].astype(np.float64)
     changes = np.zeros((blocks, blocks))
     for row, column in np.ndindex(blocks, blocks):
         picture = pixels[None].copy()  # one at a time, as memory is bounded
-        picture[0, slice(*edges[row : row + 2]), slice(*edges[column : column + 2])] = 127
+        picture[0, slice(*down[row : row + 2]), slice(*across[column : column + 2])] = 127
         changes[row, column] = np.abs(features_of(picture)[0][cell] - whole).sum()
     return changes
 
 
 def draw_patch(
-    ax: Axes, pixels: np.ndarray, change: np.ndarray, cell: tuple[int, int], grid: int, size: int
+    ax: Axes,
+    pixels: np.ndarray,
+    change: np.ndarray,
+    cell: tuple[int, int],
+    grid: tuple[int, int],
+    size: int,
 ) -> None:
     """Draw what `influence` found over the picture, with the patch and its neighbourhood."""
-    side = len(pixels)
+    height, width = pixels.shape[:2]
     plain_image(ax, pixels, "what a patch sees")
-    ax.imshow(change, cmap="inferno", alpha=0.6, extent=(0, side, side, 0), interpolation="nearest")
-    step = side / grid
+    extent = (0, width, height, 0)
+    ax.imshow(change, cmap="inferno", alpha=0.6, extent=extent, interpolation="nearest")
+    high, wide = height / grid[0], width / grid[1]
     for cells, colour in ((size, NORMAL_COLOUR), (1, "white")):
-        corner = [(cell[axis] - cells // 2) * step for axis in (1, 0)]
+        corner = ((cell[1] - cells // 2) * wide, (cell[0] - cells // 2) * high)
         box = {"fill": False, "edgecolor": colour, "linewidth": 2}
-        ax.add_patch(Rectangle(corner, cells * step, cells * step, **box))
+        ax.add_patch(Rectangle(corner, cells * wide, cells * high, **box))
 
 
 def sums_in_orders(left: np.ndarray, right: np.ndarray, orders: int, seed: int) -> np.ndarray:
@@ -137,9 +144,10 @@ def draw_choices(axes: Sequence[Axes], points: np.ndarray, n_select: int, seed: 
 
 def crop(pixels: np.ndarray, cell: tuple[int, int], grid: tuple[int, int], cells: int = 5):
     """Cut out a patch with its surroundings; what lies outside the picture is black."""
-    step, reach = len(pixels) / grid[0], cells * len(pixels) // grid[0] // 2
+    steps = [side / n for side, n in zip(pixels.shape[:2], grid, strict=True)]
+    reach = int(cells * max(steps) / 2)
     padded = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)))
-    top, left = (int((place + 0.5) * step) for place in cell)
+    top, left = (int((place + 0.5) * step) for place, step in zip(cell, steps, strict=True))
     return padded[top : top + 2 * reach, left : left + 2 * reach]
 
 
@@ -174,3 +182,32 @@ def draw_neighbors(
         image, place = divmod(int(row), grid[0] * grid[1])
         shown = crop(pictures(image), divmod(place, grid[1]), grid)
         plain_image(ax, shown, f"{figure(squared)} away")
+
+
+def one_of_each_defect(test: Sequence[ImageRecord], n: int) -> list[int]:
+    """Choose n test images spread over the defects, anomalous ones first; return their numbers."""
+    order = sorted(
+        range(len(test)), key=lambda k: (test[k].label != 1, test[k].defect or "", test[k].id)
+    )
+    return order[:: max(1, len(order) // n)][:n]
+
+
+def coverage(points: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Measure how a selection covers points as it grows.
+
+    Parameters
+    ----------
+    points : array, shape (n, dim)
+    selected : array like it, shape (n_select, dim)
+        In greedy order.
+
+    Returns
+    -------
+    steps, largest, typical : arrays, shape (n_steps,)
+        Sizes of the selection, halved down to 1, and the largest and the median distance to its
+        nearest.
+    """
+    steps = np.array([len(selected) >> n for n in reversed(range(len(selected).bit_length()))])
+    squared = np.stack([exact_neighbors(points, selected[:n], 1).squared_distances for n in steps])
+    distances = np.sqrt(squared[:, :, 0])
+    return steps, distances.max(axis=1), np.median(distances, axis=1)

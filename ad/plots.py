@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from ad.evaluation import image_auroc
 from ad.report import figure
 
 # Okabe and Ito's palette: told apart with any colour vision, and the same in every figure.
@@ -37,23 +40,52 @@ def legend_above(ax: Axes, columns: int) -> None:
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
 
 
-def score_histogram(
-    ax: Axes, scores: np.ndarray, labels: np.ndarray | None, threshold: float, *, unit: str
-) -> None:
-    """Draw the histogram of image scores with the threshold; ``labels`` may be unknown."""
-    bins = np.linspace(min(scores.min(), threshold), max(scores.max(), threshold), 31)
-    if labels is None:
-        ax.hist(scores, bins, color=NEUTRAL_COLOUR, label=f"test images ({len(scores)})")
-    else:
-        for value, name, colour in (
-            (0, "normal", NORMAL_COLOUR),
-            (1, "anomalous", ANOMALOUS_COLOUR),
-        ):
-            own = scores[labels == value]
+def panels(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """Open a figure of so many pictures; axes of shape (rows, columns), also for one."""
+    size = (1.8 * columns, 2.1 * rows)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+
+
+def as_colours(values: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Bring patches' values (h * w, up to 3), 0 to 1, to a picture of colours (h, w, 3)."""
+    missing = 3 - values.shape[1]
+    return np.pad(values.clip(0, 1), ((0, 0), (0, missing))).reshape(*grid, 3)
+
+
+KINDS = ((0, "normal", NORMAL_COLOUR), (1, "anomalous", ANOMALOUS_COLOUR))
+
+
+def score_histogram(ax: Axes, table: pd.DataFrame, threshold: float, *, unit: str) -> None:
+    """Draw the histogram of image scores with the threshold; labels may be unknown."""
+    scores = table["score"]
+    ends = (min(scores.min(), threshold), max(scores.max(), threshold)) if len(table) else (0, 1)
+    bins = np.linspace(*ends, 31)
+    for value, name, colour in KINDS:
+        own = scores[table["label"].eq(value).fillna(False)]
+        if len(own):
             ax.hist(own, bins, color=colour, alpha=0.65, label=f"{name} ({len(own)})")
+    unknown = scores[table["label"].isna()]
+    if len(unknown):
+        ax.hist(unknown, bins, color=NEUTRAL_COLOUR, alpha=0.65, label=f"unknown ({len(unknown)})")
     ax.axvline(threshold, **THRESHOLD_STYLE, label=f"threshold {figure(threshold)}")
     ax.set_xlabel(f"image score ({unit})")
     ax.set_ylabel("images")
+    ax.legend()
+
+
+def scores_by_kind(ax: Axes, table: pd.DataFrame, threshold: float, *, unit: str) -> None:
+    """Draw every image's score in a row of its kind, with the threshold; means as bars."""
+    kinds = table["defect"].where(table["label"].ne(0).fillna(True), "good")
+    order = table.groupby(kinds)["score"].mean().sort_values(kind="stable").index
+    for row, kind in enumerate(order):
+        own = table["score"][kinds == kind]
+        spread = row + np.linspace(-0.3, 0.3, len(own))
+        ax.plot(own, spread, ".", color=NEUTRAL_COLOUR, alpha=0.6)
+        ax.plot([own.mean()] * 2, [row - 0.4, row + 0.4], color=ANOMALOUS_COLOUR, linewidth=2)
+    ax.axvline(threshold, **THRESHOLD_STYLE, label=f"threshold {figure(threshold)}")
+    ax.plot([], [], color=ANOMALOUS_COLOUR, label="mean")
+    ax.set_yticks(range(len(order)), [plain(str(kind), longest=24) for kind in order])
+    ax.set_xlabel(f"image score ({unit})")
     ax.legend()
 
 
@@ -61,29 +93,32 @@ def fold_scores(
     ax: Axes, scores: Sequence[np.ndarray], thresholds: np.ndarray, final: float, *, unit: str
 ) -> None:
     """Draw each fold's held-out scores, its threshold, and the final threshold."""
-    for fold, (own, threshold) in enumerate(zip(scores, thresholds, strict=True), start=1):
+    for fold, (own, threshold) in enumerate(zip(scores, thresholds, strict=True)):
         spread = np.linspace(-0.3, 0.3, len(own))
         ax.plot(fold + spread, own, ".", color=NORMAL_COLOUR, alpha=0.6)
         ax.hlines(threshold, fold - 0.4, fold + 0.4, color=ANOMALOUS_COLOUR, linewidth=2)
     ax.axhline(final, **THRESHOLD_STYLE, label=f"final threshold {figure(final)}")
     ax.plot([], [], ".", color=NORMAL_COLOUR, label="held-out normal image")
     ax.plot([], [], color=ANOMALOUS_COLOUR, label="fold's threshold")
-    ax.set_xticks(range(1, len(scores) + 1))
+    ax.set_xticks(range(len(scores)))
     ax.set_xlabel("fold")
     ax.set_ylabel(f"image score ({unit})")
     legend_above(ax, 3)
 
 
-def roc(
-    ax: Axes, false_positive_rate: np.ndarray, true_positive_rate: np.ndarray, *, auroc: float
-) -> None:
-    """Draw the image-level ROC curve."""
-    ax.plot(
-        false_positive_rate,
-        true_positive_rate,
-        color=ANOMALOUS_COLOUR,
-        label=f"AUROC {auroc:.3f}",
-    )
+def roc(ax: Axes, table: pd.DataFrame) -> None:
+    """Draw the image-level ROC curve where both classes are known; else say that it is not."""
+    known = table[table["label"].notna()]
+    labels, scores = known["label"].to_numpy(dtype=bool), known["score"].to_numpy()
+    if labels.all() or not labels.any():
+        ax.text(0.5, 0.5, "no ROC curve: it needs both labels", ha="center")
+        ax.set_axis_off()
+        return
+    cuts = np.r_[np.inf, np.unique(scores)[::-1]]  # flagged from there on
+    flagged = scores >= cuts[:, None]
+    false, true = flagged[:, ~labels].mean(axis=1), flagged[:, labels].mean(axis=1)
+    auroc = image_auroc(labels, scores)
+    ax.plot(false, true, color=ANOMALOUS_COLOUR, label=f"AUROC {auroc:.3f}")
     ax.plot([0, 1], [0, 1], color=NEUTRAL_COLOUR, linestyle=":", label="chance")
     ax.set_xlabel("false-positive rate")
     ax.set_ylabel("true-positive rate")

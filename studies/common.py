@@ -12,7 +12,6 @@ import numpy as np
 
 from ad.backbone import load_backbone
 from ad.data import of_split, read_manifest
-from ad.detector.check import code_sha256
 from ad.extraction import extract_features, make_extractor
 from ad.files import load_array, write_json
 from ad.images import read_rgb
@@ -20,6 +19,16 @@ from ad.params import BackboneSettings, Image, Patch, Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "artifacts" / "studies"
+
+
+FEATURE_CODE = ("backbone", "extraction", "features", "images", "tiles", "weights")
+
+
+def feature_code() -> str:
+    """Hash the modules that features depend on."""
+    files = [ROOT / "ad" / f"{name}.py" for name in FEATURE_CODE]
+    files += sorted((ROOT / "ad" / "exact").glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def training_normals() -> list[Path]:
@@ -62,7 +71,7 @@ def cell_features(
         [str(path) for path in (*paths, *normals)],
         [each.model_dump() for each in (image, backbone, patch)],
         change.__name__ if change else None,
-        [seed, code_sha256(ROOT)],
+        [seed, feature_code()],
     ]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     output, about = CACHE / f"{name}.npy", CACHE / f"{name}.json"
