@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from ad.images import InputRule
-from ad.tiles import side_of
 
 FORMAT = 3  # of the metadata
 METADATA = "detector"  # their one key; a JSON text
@@ -25,11 +24,6 @@ def image_section(rule: InputRule) -> dict[str, object]:
         "interpolation": rule.resample.name.lower(),
         "bits": rule.bits,
     }
-
-
-def picture_shape(rule: InputRule) -> tuple[int, int]:
-    """Return height and width of the whole picture after resizing, pixels."""
-    return tuple(side_of(side, rule.tiles) for side in rule.size)
 
 
 def rule_of(image: Mapping[str, object]) -> InputRule:

@@ -39,6 +39,11 @@ class Decision:
     threshold: float
     ignore: np.ndarray | None = None
 
+    @property
+    def ignored(self) -> int:
+        """Count the patches that never count."""
+        return 0 if self.ignore is None else int(self.ignore.sum())
+
     def largest_pass(self) -> int:
         """Return the largest sum of k squared distances whose mean is not above the threshold."""
         total = int(self.threshold * self.k)
@@ -46,7 +51,7 @@ class Decision:
             total += 1
         while total / self.k > self.threshold:
             total -= 1
-        return total
+        return min(total, 2**31 - 1)  # no sum is larger
 
     def check(self) -> None:
         """Refuse more neighbours than a bank holds, or sums beyond 32 bits."""
@@ -96,10 +101,9 @@ class DecisionNodes:
     def run(self, decision: Decision) -> None:
         """Add all, with outputs named as `ad.detector.detector` reads them."""
         graph, k = self.graph, decision.k
-        decision.check()
         of_norms = graph.add("Mul", [self.norms, graph.scalar(k, np.int32)])
         sums = [graph.add("Add", [self._nearest(bank, k), of_norms]) for bank in decision.banks]
-        if decision.ignore is not None:
+        if decision.ignored:
             counts = graph.constant((~decision.ignore).astype(np.int32).ravel())
             sums = [graph.add("Mul", [own, counts]) for own in sums]
         largest = graph.add("Max", sums) if len(sums) > 1 else sums[0]

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
+from PIL import Image
 
 from ad import __version__
 from ad.detector.check import code_sha256
 from ad.detector.contract import (
     FORMAT,
+    OUTPUTS,
     ZEROS,
-    picture_shape,
     probe_picture,
     rule_of,
     sealed,
@@ -24,8 +25,8 @@ from ad.detector.contract import (
 )
 from ad.detector.decision import Decision, DecisionNodes
 from ad.detector.detector import appearance
-from ad.detector.graph import Graph, model_bytes, read_graph, tensor, write_bytes
-from ad.images import read_rgb
+from ad.detector.graph import Graph, Size, model_bytes, read_graph, tensor, write_bytes
+from ad.detector.resizing import ResizingNodes
 
 if TYPE_CHECKING:  # pydantic is not needed here
     from ad.params import Score
@@ -86,41 +87,86 @@ def write_detector(
         When the network does not compute the extractor's features here, or no whole-number form
         holds the scores.
     """
+    decision.check()
     graph, known = read_graph(network)
     rule, bank = rule_of(known["image"]), decision.banks[0]
-    grid = known["grid"]
     expected = sums_of(probe_features(network, known, bank.dtype), decision)
-    DecisionNodes(graph, "features", grid, bank.shape[1]).run(decision)
+    DecisionNodes(graph, "features", known["grid"], bank.shape[1]).run(decision)
     own = {
         "format": FORMAT,
         "version": __version__,
+        "code_sha256": code_sha256(),
         "digest": ZEROS,
+        "self_test": sums_digest(*expected),
+        "needs": known["needs"],
         "image": known["image"],
-        "camera": camera and list(camera),
+        "camera": None,
+        "grid": known["grid"],
         "k": decision.k,
         "threshold": decision.threshold,
         "patch_threshold": patch_threshold,
-        "ignored": 0 if decision.ignore is None else int(decision.ignore.sum()),
+        "ignored": decision.ignored,
         "held_out": [list(map(float, scores)) for scores in held_out],
-        "appearance": [appearance(rule.pixels(read_rgb(each))).tolist() for each in normals],
-        "self_test": sums_digest(*expected),
-        "needs": known["needs"],
-        "code_sha256": code_sha256(),
+        "appearance": [appearance(rule.read(each)).tolist() for each in normals],
     }
-    inputs = [tensor("pixels", np.uint8, ["n", *picture_shape(rule), 3])]
+    write_bytes(path, detector_bytes([graph], dict(about or {}) | own))
+    if camera:
+        add_resizing(path, path, camera)
+
+
+def detector_bytes(graphs: Sequence[Graph], about: Mapping[str, object]) -> bytes:
+    """Make a detector file of its graphs and what it says of itself."""
+    shape, camera = rule_of(about["image"]).shape, about["camera"]
+    taken = shape if camera is None else camera[::-1]
     outputs = [
-        tensor("patch_sums", np.int32, ["n", *grid]),
-        tensor("fold_sums", np.int32, ["n", len(decision.banks)]),
+        tensor("patch_sums", np.int32, ["n", *about["grid"]]),
+        tensor("fold_sums", np.int32, ["n", len(about["held_out"])]),
         tensor("image_sums", np.int32, ["n"]),
         tensor("flagged", np.bool_, ["n"]),
     ]
-    write_bytes(path, sealed(model_bytes([graph], inputs, outputs, dict(about or {}) | own)))
+    if camera:
+        outputs.append(tensor("seen", np.uint8, ["n", *shape, 3]))
+    inputs = [tensor("pixels", np.uint8, ["n", *taken, 3])]
+    return sealed(model_bytes(graphs, inputs, outputs, about))
+
+
+def add_resizing(path: Path, detector: Path, camera: Size) -> None:
+    """Write a detector file that takes a camera's pictures as they are and resizes them itself.
+
+    Its output ``seen`` are the resized pixels.
+
+    Parameters
+    ----------
+    path : path
+    detector : path
+        A detector file that takes resized pixels.
+    camera : tuple of int
+        Width and height of the pictures, 8-bit RGB.
+    """
+    graph, about = read_graph(detector)
+    if about.get("camera") or "image" not in about:
+        raise ValueError(f"{detector}: no detector file that takes resized pixels")
+    rule, picture = rule_of(about["image"]), Image.fromarray(probe_picture(*camera[::-1]))
+    session = onnxruntime.InferenceSession(str(detector), providers=["CPUExecutionProvider"])
+
+    def digest(pixels: np.ndarray) -> str:
+        sums = session.run(list(OUTPUTS[:3]), {"pixels": pixels[None]})
+        return sums_digest(*(each[0] for each in sums))
+
+    if digest(probe_picture(*rule.shape)) != about["self_test"]:
+        raise ValueError(f"{detector}: its self-test fails on this machine")
+    known = {"camera": list(camera), "digest": ZEROS, "self_test": digest(rule.pixels(picture))}
+    resizing = Graph("camera_")
+    ResizingNodes(resizing, rule, camera).run("pixels", "seen")
+    for node in graph.nodes:
+        node.input[:] = ["seen" if name == "pixels" else name for name in node.input]
+    write_bytes(path, detector_bytes([resizing, graph], about | known))
 
 
 def probe_features(network: Path, known: Mapping[str, object], dtype: np.dtype) -> np.ndarray:
     """Send the probe picture through a network's file, and hold it against the extractor's."""
     session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
-    pixels = probe_picture(*picture_shape(rule_of(known["image"])))[None]
+    pixels = probe_picture(*rule_of(known["image"]).shape)[None]
     features = session.run(["features"], {"pixels": pixels})[0].astype(dtype)
     if hashlib.sha256(features.tobytes()).hexdigest() != known["features_sha256"]:
         raise ValueError(
@@ -140,7 +186,7 @@ def sums_of(features: np.ndarray, decision: Decision) -> tuple[np.ndarray, np.nd
     features : array of uint8 or int8, shape (h, w, dim)
     """
     flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
-    counted = 1 if decision.ignore is None else ~decision.ignore.ravel()
+    counted = ~decision.ignore.ravel() if decision.ignored else 1
     of_folds = []
     for bank in decision.banks:
         wide = bank.astype(np.float64)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ad.detector.contract import image_section, picture_shape, probe_picture
+from ad.detector.contract import image_section, probe_picture
 from ad.detector.graph import FLOAT_LIMIT, Graph, Size, model_bytes, tensor, write_bytes
 from ad.detector.tiles import cut_nodes, join_nodes
 from ad.exact.engines import Conv, Operation
@@ -41,14 +41,14 @@ def write_network(path: Path, extractor: FeatureExtractor) -> None:
     features, grid = join_nodes(graph, features, maps[0][1], rule)
     graph.add("Identity", [features], "features")
 
-    own = extractor(probe_picture(*picture_shape(rule))[None])
+    own = extractor(probe_picture(*rule.shape)[None])
     about = {
         "image": image_section(rule),
         "features_sha256": hashlib.sha256(own.tobytes()).hexdigest(),
         "grid": list(grid),
         "needs": ["float64"] if graph.has(np.float64) else [],
     }
-    inputs = [tensor("pixels", np.uint8, ["n", *picture_shape(rule), 3])]
+    inputs = [tensor("pixels", np.uint8, ["n", *rule.shape, 3])]
     outputs = [tensor("features", np.float32, ["n", *grid, own.shape[-1]])]
     write_bytes(path, model_bytes([graph], inputs, outputs, about))
 

@@ -1,20 +1,19 @@
 """What `ad.tiles` does, as nodes of an ONNX graph: tiles go through the network as a batch."""
 
-import numpy as np
-
 from ad.detector.graph import Graph, Size
 from ad.images import InputRule
-from ad.tiles import MARGIN, grid_of, kept
+from ad.tiles import corners, grid_of, kept
 
 
 def cut_nodes(graph: Graph, pixels: str, rule: InputRule) -> str:
     """Cut pictures (n, 3, height, width) into a batch of tiles, one place after the other."""
     if rule.tiles == 1:
         return pixels
-    (high, wide), parts = rule.size, []
-    for down, right in np.ndindex(rule.tiles, rule.tiles):
-        top, left = down * (high - 2 * MARGIN), right * (wide - 2 * MARGIN)
-        parts.append(graph.sliced(pixels, {2: slice(top, top + high), 3: slice(left, left + wide)}))
+    (high, wide), count = rule.size, rule.tiles
+    parts = [
+        graph.sliced(pixels, {2: slice(top, top + high), 3: slice(left, left + wide)})
+        for top, left in corners(rule.size, count)
+    ]
     return graph.add("Concat", parts, axis=0)
 
 

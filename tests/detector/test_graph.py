@@ -1,5 +1,9 @@
-"""The graph's bits are those of PyTorch's whole numbers, whatever the network and the pooling."""
+"""The files' bits are those of PyTorch's whole numbers, whatever the network and the pooling."""
 
+import hashlib
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,107 +11,141 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
+from PIL import Image as Picture
 from small_data import draw_normal, network, save_png
 from test_integer_network import NETWORKS, images
 from test_integer_network import network as settled_network
 
-from ad.extraction import features_of as extract
-from ad.extraction import make_extractor
-from ad.images import InputRule
-from ad.memory_bank import score_images
-from ad.params import Image, Patch, Runtime, Score
+from ad.detector.contract import ZEROS, probe_picture, sums_digest
+from ad.detector.decision import Decision, reach
+from ad.detector.graph import FLOAT_LIMIT
+from ad.detector.make import sums_of, without_form, write_detector, write_refusal
+from ad.detector.network import write_network
 from ad.exact.engines import FloatConvolution
-from ad.exact.features import WholeForm, make_whole
+from ad.exact.features import make_whole
 from ad.exact.network import Runner
-from ad.detector.decision import Decision
-from ad.detector.detector import Detector
-from ad.detector.make import write_detector, write_refusal
+from ad.extraction import FeatureExtractor, make_extractor
+from ad.images import InputRule
+from ad.params import Image, Patch, Score
+from ad.scores import score_images
 
-ABOUT = {"held_out": [[1.0, 2.0]]}
+NAMES = ["patch_sums", "fold_sums", "image_sums", "flagged"]
 
 
-def whole_of(name: str, layers: list[str], patch: Patch, size: int) -> WholeForm:
-    model = settled_network(name)
+def extractor_of(name: str, layers: list[str], patch: Patch, size: int) -> FeatureExtractor:
     half = (0.5,) * 3
-    return make_whole(model, layers, images(4, size), patch, mean=half, std=half)
+    whole = make_whole(settled_network(name), layers, images(4, size), patch, mean=half, std=half)
+    return FeatureExtractor(None, InputRule((size, size), None), patch, whole)
 
 
-def features_of(whole: WholeForm, pixels: np.ndarray) -> np.ndarray:
-    """Extract features (n, h, w, dim) by PyTorch."""
-    with torch.inference_mode():
-        return whole.features(whole.runner(torch.from_numpy(pixels))).numpy()
+def pictures(count: int, size: int, seed: int) -> np.ndarray:
+    return np.ascontiguousarray(images(count, size, seed=seed).transpose(0, 2, 3, 1))
 
 
-def write(path: Path, whole: WholeForm, features: np.ndarray, size: int, **changes) -> Decision:
-    """Write a detector whose banks are patches of the features; return what it decides with."""
+def write(path: Path, extractor: FeatureExtractor, features: np.ndarray, **changes) -> Decision:
+    """Write both files; the banks are patches of the features.  Return what is decided with."""
     rng, flat = np.random.default_rng(0), features.reshape(-1, features.shape[-1])
     banks = [flat[rng.choice(len(flat), 30, replace=False)] for _ in range(2)]
     decision = replace(Decision(banks, 3, 100.0), **changes)
-    write_detector(path, whole, decision, InputRule(size, None), ABOUT)
+    write_network(path.with_name("network.onnx"), extractor)
+    held_out = [[1.0]] * len(decision.banks)
+    write_detector(path, path.with_name("network.onnx"), decision, held_out=held_out)
     return decision
+
+
+def run(path: Path, pixels: np.ndarray, *, optimised: bool = True) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    )
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session.run(NAMES, {"pixels": pixels})
+
+
+def about(path: Path) -> dict:
+    return json.loads({p.key: p.value for p in onnx.load(path).metadata_props}["detector"])
 
 
 def assert_the_same_bits(path: Path, decision: Decision, features: np.ndarray, pixels: np.ndarray):
     """Compare a file with scores of the features, by ONNX Runtime with and without optimisation."""
-    score = Score(num_neighbors=decision.k)
-    found = [score_images(features, bank, score) for bank in decision.banks]
-    patches = np.max([own.patches for own in found], axis=0)
-    for verdict, expected in zip(
-        Detector.load(path).score_batch(list(pixels.transpose(0, 2, 3, 1))), patches, strict=True
-    ):
-        np.testing.assert_array_equal(verdict.patch_scores, expected)
-        assert verdict.score == expected.max()
-    plain = onnxruntime.SessionOptions()
-    plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), plain, providers=["CPUExecutionProvider"])
-    inputs = {"pixels": np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))}
-    patch_sums = session.run(["patch_sums"], inputs)[0]
-    np.testing.assert_array_equal(patch_sums / decision.k, patches)
+    score, ignored = Score(num_neighbors=decision.k), decision.ignore
+    found = [score_images(features, bank, score, ignored=ignored) for bank in decision.banks]
+    for optimised in (True, False):
+        patches, folds, scores, flags = run(path, pixels, optimised=optimised)
+        np.testing.assert_array_equal(
+            patches / decision.k, np.max([own.patches for own in found], axis=0)
+        )
+        np.testing.assert_array_equal(folds / decision.k, np.transpose([f.images for f in found]))
+        np.testing.assert_array_equal(scores, folds.max(axis=1))
+        np.testing.assert_array_equal(flags, scores / decision.k > decision.threshold)
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "resnet10t"])
 def test_a_network_in_the_file_is_the_network(name, tmp_path):
     layers = NETWORKS.get(name, ["layer1", "layer2"])
-    whole = whole_of(name, layers, Patch(size=3), 64)
-    pixels = images(2, 64, seed=5)
-    features = features_of(whole, pixels)
-    decision = write(tmp_path / "d.onnx", whole, features, 64)
+    extractor, pixels = extractor_of(name, layers, Patch(), 64), pictures(2, 64, seed=5)
+    features = extractor(pixels)
+    decision = write(tmp_path / "d.onnx", extractor, features)
     assert_the_same_bits(tmp_path / "d.onnx", decision, features, pixels)
-    model = onnx.load(tmp_path / "d.onnx")
-    assert {node.domain for node in model.graph.node} == {""}  # standard operators alone
+    nodes = onnx.load(tmp_path / "d.onnx").graph.node
+    assert {node.domain for node in nodes} == {""}  # standard operators alone
 
 
 @pytest.mark.parametrize(
-    ("patch", "size"),
+    ("patch", "size", "needs"),
     [
-        (Patch(size=1), 64),
-        (Patch(size=5), 64),
-        (Patch(size=3, pretrain_dim=40, target_dim=40), 64),  # bins that cut neighbourhoods
-        (Patch(size=3, pretrain_dim=32, target_dim=50), 64),
-        (Patch(size=3, target_dim=70), 64),
-        (Patch(size=3), 72),  # grids of 9 and 5: no power of two
+        (Patch(patch_size=1), 64, []),
+        (Patch(patch_size=5), 64, []),
+        (Patch(pretrain_dim=40, target_dim=40), 64, ["float64"]),  # bins cut neighbourhoods
+        (Patch(pretrain_dim=32, target_dim=50), 64, ["float64"]),
+        (Patch(target_dim=70), 64, ["float64"]),
+        (Patch(), 72, ["float64"]),  # grids of 9 and 5: no power of two
     ],
 )
-def test_every_way_to_pool_has_the_same_bits(patch, size, tmp_path):
-    whole = whole_of("resnet18", ["layer2", "layer3"], patch, size)
-    pixels = images(2, size, seed=6)
-    features = features_of(whole, pixels)
-    decision = write(tmp_path / "d.onnx", whole, features, size)
+def test_every_way_to_pool_has_the_same_bits(patch, size, needs, tmp_path):
+    extractor = extractor_of("resnet18", ["layer2", "layer3"], patch, size)
+    pixels = pictures(2, size, seed=6)
+    features = extractor(pixels)
+    decision = write(tmp_path / "d.onnx", extractor, features)
     assert_the_same_bits(tmp_path / "d.onnx", decision, features, pixels)
+    assert about(tmp_path / "d.onnx")["needs"] == needs
 
 
 @pytest.mark.parametrize("dim", [300, 700, 1100])
-def test_wide_features_are_measured_exactly(dim, tmp_path):
-    patch = Patch(size=3, pretrain_dim=dim, target_dim=dim)
-    whole = whole_of("resnet18", ["layer2"], patch, 32)
-    pixels = images(2, 32, seed=7)
-    features = features_of(whole, pixels)
-    decision = write(tmp_path / "d.onnx", whole, features, 32)
-    far = [np.full_like(bank, 127) for bank in decision.banks]  # as far as bytes can be
-    for banks in (decision.banks, far):
-        decision = write(tmp_path / "d.onnx", whole, features, 32, banks=banks)
+@pytest.mark.parametrize("signed", [False, True])
+def test_wide_features_are_measured_exactly(dim, signed, tmp_path):
+    """Also where float32 cannot hold a distance: with banks as far as bytes can be."""
+    patch = Patch(pretrain_dim=dim, target_dim=dim)
+    extractor = extractor_of("resnet18", ["layer2"], patch, 32)
+    pixels = pictures(2, 32, seed=7)
+    features = extractor(pixels).astype(np.int8 if signed else np.uint8)
+    near = write(tmp_path / "d.onnx", extractor, features)
+    rng = np.random.default_rng(dim)
+    edges = rng.choice([-127, 127] if signed else [0, 127], (2, 400, dim)).astype(features.dtype)
+    edges[:, 0] = 127
+    edges[:, 200:] = edges[:, 200:201]  # rows like each other, so that low parts tie
+    edges[:, 200:, :4] = rng.integers(0, 3, (2, 200, 4))
+    assert (reach(edges[0]) >= FLOAT_LIMIT) == ((signed and dim > 346) or dim > 1040)
+    for banks in (near.banks, list(edges)):
+        decision = write(tmp_path / "d.onnx", extractor, features, banks=banks, k=5)
         assert_the_same_bits(tmp_path / "d.onnx", decision, features, pixels)
+    kinds = {each.name: each.type.tensor_type.elem_type for each in shapes_of(tmp_path / "d.onnx")}
+    sorted_ones = [n for n in onnx.load(tmp_path / "d.onnx").graph.node if n.op_type == "TopK"]
+    assert {kinds[node.input[0]] for node in sorted_ones} == {onnx.TensorProto.FLOAT}
+
+
+def shapes_of(path: Path) -> list[onnx.ValueInfoProto]:
+    return list(onnx.shape_inference.infer_shapes(onnx.load(path)).graph.value_info)
+
+
+def test_ignored_patches_score_zero(tmp_path):
+    extractor, pixels = extractor_of("resnet10t", ["layer1"], Patch(), 64), pictures(2, 64, seed=1)
+    features = extractor(pixels)
+    ignore = np.random.default_rng(0).random(features.shape[1:3]) < 0.5
+    decision = write(tmp_path / "d.onnx", extractor, features, ignore=ignore)
+    assert_the_same_bits(tmp_path / "d.onnx", decision, features, pixels)
+    assert not run(tmp_path / "d.onnx", pixels)[0][:, ignore].any()
 
 
 def test_a_score_at_the_threshold_passes_and_the_next_is_flagged():
@@ -119,47 +157,108 @@ def test_a_score_at_the_threshold_passes_and_the_next_is_flagged():
             assert largest / k <= threshold < (largest + 1) / k
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path):
-    whole = whole_of("resnet10t", ["layer1"], Patch(size=3), 64)
-    features = features_of(whole, images(2, 64))
+def test_the_same_run_gives_the_same_bytes_and_their_digest(tmp_path):
+    extractor = extractor_of("resnet10t", ["layer1"], Patch(), 64)
+    features = extractor(pictures(2, 64, seed=0))
     for name in ("one", "two"):
-        write(tmp_path / name, whole, features, 64)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+        write(tmp_path / name, extractor, features)
+    data = (tmp_path / "one").read_bytes()
+    assert data == (tmp_path / "two").read_bytes()
+    digest = about(tmp_path / "one")["digest"]
+    assert data.count(digest.encode()) == 1
+    blank = data.replace(digest.encode(), ZEROS.encode())
+    assert hashlib.sha256(blank).hexdigest() == digest
 
 
-def test_what_has_no_form_says_so_when_loaded(tmp_path):
-    write_refusal(tmp_path / "d.onnx", "cv.aggregate=mean has no exact form")
-    with pytest.raises(ValueError, match=r"d\.onnx: cv\.aggregate=mean has no exact form"):
-        Detector.load(tmp_path / "d.onnx")
+def test_the_self_test_is_the_pipelines_answer_to_the_probe(tmp_path):
+    extractor, probe = extractor_of("resnet10t", ["layer1"], Patch(), 64), probe_picture(64, 64)
+    features = extractor(probe[None])
+    decision = write(tmp_path / "d.onnx", extractor, features)
+    patches, folds, scores, _ = run(tmp_path / "d.onnx", probe[None])
+    said = about(tmp_path / "d.onnx")["self_test"]
+    assert said == sums_digest(patches[0], folds[0], scores[0])
+    by_numpy = sums_of(extractor(pictures(1, 64, seed=1))[0], decision)
+    assert sums_digest(*by_numpy) != said  # another picture
 
 
-def test_sums_beyond_32_bits_are_refused(tmp_path):
-    whole = whole_of("resnet10t", ["layer1"], Patch(size=3), 64)
-    features = features_of(whole, images(2, 64))
-    with pytest.raises(ValueError, match=r"score\.num_neighbors=1000 .* 32-bit sums"):
-        write(tmp_path / "d.onnx", whole, features, 64, k=1000)
+def test_a_network_that_is_not_the_extractors_is_refused(tmp_path, one_line):
+    extractor = extractor_of("resnet10t", ["layer1"], Patch(), 64)
+    decision = write(tmp_path / "d.onnx", extractor, extractor(pictures(2, 64, seed=0)))
+    model = onnx.load(tmp_path / "network.onnx")
+    weight = next(each for each in model.graph.initializer if len(each.dims) == 4)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] += np.abs(values).max()
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, tmp_path / "network.onnx")
+    with pytest.raises(ValueError) as caught:
+        write_detector(tmp_path / "d.onnx", tmp_path / "network.onnx", decision, held_out=[[1.0]])
+    one_line(caught, "network.onnx", "extractor's features")
 
 
-def test_other_engines_of_the_network_change_nothing(tmp_path):
-    whole = whole_of("resnet18", ["layer2"], Patch(size=3), 64)
-    pixels = images(2, 64, seed=8)
-    by_floats = replace(whole, runner=Runner(whole.runner.network, engines=(FloatConvolution,)))
-    np.testing.assert_array_equal(features_of(whole, pixels), features_of(by_floats, pixels))
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"k": 1000, "banks": [np.zeros((2000, 64), np.uint8)]}, "beyond 32-bit sums"),
+        ({"k": 31}, "score.num_neighbors=31, but a bank holds 30"),
+    ],
+)
+def test_too_many_neighbours_are_refused(changes, words, tmp_path, one_line):
+    extractor = extractor_of("resnet10t", ["layer1"], Patch(), 64)
+    with pytest.raises(ValueError) as caught:
+        write(tmp_path / "d.onnx", extractor, extractor(pictures(2, 64, seed=0)), **changes)
+    one_line(caught, words)
 
 
-def test_tiles_and_a_region_decide_as_the_pipeline_does(tmp_path):
+@pytest.mark.parametrize(
+    ("arithmetic", "changes", "aggregate", "words"),
+    [
+        ("integer", {}, "max", ""),
+        ("float32", {}, "max", "backbone.arithmetic=float32"),
+        ("integer", {"squared": False}, "max", "score.squared=False"),
+        ("integer", {"reweight": True}, "max", "score.reweight=True"),
+        ("integer", {"index": "faiss_flat"}, "max", "score.index=faiss_flat"),
+        ("integer", {}, "median", "cv.aggregate=median"),
+    ],
+)
+def test_settings_without_an_exact_form_leave_a_file_that_says_so(
+    arithmetic, changes, aggregate, words, tmp_path
+):
+    why = without_form(arithmetic, Score(**changes), aggregate)
+    assert why.startswith(words) and bool(why) == bool(words)
+    write_refusal(tmp_path / "d.onnx", why)
+    assert about(tmp_path / "d.onnx")["why_not"] == why
+
+
+def test_other_engines_of_the_network_change_nothing():
+    own, pixels = extractor_of("resnet18", ["layer2"], Patch(), 64), pictures(2, 64, seed=8)
+    runner = Runner(own.whole.runner.network, engines=(FloatConvolution,))
+    by_floats = replace(own, whole=replace(own.whole, runner=runner))
+    np.testing.assert_array_equal(own(pixels), by_floats(pixels))
+
+
+@pytest.mark.parametrize("resize", [None, 300])
+@pytest.mark.parametrize(("size", "tiles"), [([96, 64], 1), ([160, 128], 2)])
+def test_oblong_tiles_a_region_and_a_camera_decide_as_the_pipeline_does(
+    size, tiles, resize, tmp_path
+):
     rng = np.random.default_rng(3)
     paths = [tmp_path / f"{number}.png" for number in range(4)]
     for path in paths:
-        save_png(path, draw_normal(rng, 240))
-    image = Image(size=128, tiles=2, region=[0.1, 0.0, 0.9, 0.75])
-    tiled = make_extractor(network(), image, Patch(size=3), paths, arithmetic="integer")
-    features = extract(tiled, paths, Runtime())
-    assert features.shape[1:3] == (24, 24)  # 16 + 16 positions, 2 x 4 given up
-    bank = features[:2].reshape(-1, features.shape[-1])[::5]
-    decision = Decision([bank], 3, 100.0)
-    write_detector(tmp_path / "tiled.onnx", tiled.whole, decision, tiled.rule, ABOUT)
-    expected = score_images(features, bank, Score(num_neighbors=3))
-    verdicts = Detector.load(tmp_path / "tiled.onnx").score_batch(paths)
-    for verdict, patches in zip(verdicts, expected.patches, strict=True):
-        np.testing.assert_array_equal(verdict.patch_scores, patches)
+        save_png(path, draw_normal(rng, 240)[:200])
+    image = Image(input_size=size, tiles=tiles, region=[0.1, 0.0, 0.9, 0.75], resize=resize)
+    extractor = make_extractor(network(), image, Patch(), paths, arithmetic="integer")
+    rule = extractor.rule
+    pixels = np.stack([rule.read(path) for path in paths])
+    features = extractor(pixels)
+    decision = write(tmp_path / "d.onnx", extractor, features)
+    assert_the_same_bits(tmp_path / "d.onnx", decision, features, pixels)
+    parts = {"network": tmp_path / "network.onnx", "held_out": [[1.0]] * 2}
+    write_detector(tmp_path / "camera.onnx", decision=decision, camera=(240, 200), **parts)
+    pixels = np.stack([np.asarray(Picture.open(path)) for path in paths])
+    assert_the_same_bits(tmp_path / "camera.onnx", decision, features, pixels)
+
+
+def test_writing_a_detector_needs_no_pytorch():
+    code = "import sys, ad.detector.make; print([m for m in ('torch', 'timm') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
