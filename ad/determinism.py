@@ -3,7 +3,9 @@
 This is the one module that touches global state.
 """
 
+import contextlib
 import hashlib
+import math
 import os
 import random
 import warnings
@@ -49,10 +51,35 @@ def silence_warnings(module: str) -> None:
 
 
 def available_cores() -> int:
-    """Count the cores that this process may use, no more than ``OMP_NUM_THREADS`` says."""
+    """Count the cores this process may use: affinity, containers' quotas, ``OMP_NUM_THREADS``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(cores or 1, max(1, int(said))) if said.isdigit() else cores or 1
+    return max(1, int(min(cores or 1, cpu_quota(), int(said) if said.isdigit() else math.inf)))
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """Return how many cores Linux's control groups (v1 and v2) grant; infinity where they do not.
+
+    A group's limit holds for all inside it, so the least of a group and those above it counts.
+    """
+    least, own = math.inf, root / "proc/self/cgroup"
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        group = Path(line.split(":", 2)[2].lstrip("/"))  # a line is number:controllers:/group
+        for mount in ("", "cpu", "cpu,cpuacct"):
+            for inside in (group, *group.parents):
+                least = min(least, _quota(root / "sys/fs/cgroup" / mount / inside))
+    return least
+
+
+def _quota(folder: Path) -> float:
+    """Read one group's microseconds a period; infinity where there is no limit, or no group."""
+    two, one = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # "max", or not there
+        for names in (two, one):
+            if (folder / names[0]).is_file():
+                quota, period = " ".join((folder / name).read_text() for name in names).split()
+                return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Atomic writes of plain formats: a file is whole under its name, or it is not there."""
+"""Writes of plain formats: a file, or a line at its end, is whole or not there."""
 
 import csv
 import errno
@@ -6,9 +6,15 @@ import json
 import os
 import platform
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
 
 import numpy as np
 
@@ -27,7 +33,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")
+    short = (
+        path.name[:40] + f"-{zlib.crc32(os.fsencode(path.name)):08x}"
+    )  # a name may fill 255 bytes
+    partial = path.with_name(f".{short}.{HOST}.{os.getpid()}.part")
     try:
         yield partial
         partial.replace(path)
@@ -40,6 +49,48 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def open_alone(path: str | Path) -> int:
+    """Open a file to append to, make it if need be, and keep every other process from it.
+
+    Returns
+    -------
+    int
+        The descriptor; closing it, or the end of the process, frees the file.
+
+    Raises
+    ------
+    BlockingIOError
+        When another process has it.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0))
+    try:
+        if os.name == "nt":  # a byte far behind the end: what is written stays readable to others
+            os.lseek(descriptor, 2**40, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            raise
+        raise BlockingIOError(f"{path}: another process writes this file; stop it first") from None
+    return descriptor
+
+
+def append_whole(descriptor: int, content: bytes) -> None:
+    """Append to a file and flush it to the disk; a failure leaves the file as it was."""
+    before = os.fstat(descriptor).st_size
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]  # it may take a part only
+        os.fsync(descriptor)
+    except BaseException:
+        os.ftruncate(descriptor, before)
+        raise
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,96 +1,147 @@
 """The command of a line: images in, a line of JSON an image out.
 
 Exit codes: 0 all passed; 1 at least one rejected; 2 at least one to look at again, none rejected; 3
-at least one unreadable; 4 the images have changed (--drift); 5 wrong use, or no detector.
+at least one unreadable; 4 the images have changed (--drift); 5 wrong use, no detector, or an error
+that ended it; 6 nothing was inspected.
 """
 
 import argparse
-import json
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from ad.detector.detector import Detector
-from ad.detector.inspector import PASSED, WRONG, Inspector, Rates, image_files
-from ad.detector.watch import watch_folder
-
-TABLE = "{decision:<8} {score:>14} {p_value:>8} {milliseconds:>9}  {id}"
-
-
-def in_words(row: dict[str, object]) -> str:
-    """Write a line for people."""
-    if "error" in row:
-        return f"{row['decision']:<8} {'':>14} {'':>8} {'':>9}  {row['error']}"
-    return TABLE.format(
-        **row | {"score": f"{row['score']:,.1f}", "p_value": f"{row['p_value']:.3f}"}
-    )
+from ad.detector.inspector import (
+    NOTHING,
+    PASSED,
+    WRONG,
+    Inspector,
+    Rates,
+    image_files,
+    kinds_of,
+)
+from ad.detector.output import Outputs, counted, note
+from ad.detector.watch import Results, watch_folder
+from ad.images import shown
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command."""
     made = argparse.ArgumentParser(
-        prog="python -m ad.inspect",
+        prog="ad-inspect",
         description="Score images with a detector file: a line of JSON an image.",
         epilog="exit codes: 0 all passed, 1 one rejected, 2 one to look at again, 3 one "
-        "unreadable, 4 the images have changed, 5 wrong use or no detector",
+        "unreadable, 4 the images have changed, 5 wrong use or an error, 6 nothing was inspected",
     )
-    made.add_argument("detector", type=Path, help="detector.onnx of a finished run")
-    made.add_argument("images", nargs="*", help="images or folders; - reads paths from stdin")
-    made.add_argument("--table", action="store_true", help="a table for people, no JSON")
-    made.add_argument("--maps", type=Path, metavar="FOLDER", help="write overlays there")
-    made.add_argument("--watch", type=Path, metavar="FOLDER", help="take new images as they come")
-    made.add_argument(
-        "--results", type=Path, metavar="FILE", help="of --watch (default: FOLDER.jsonl)"
-    )
-    made.add_argument("--alarm", type=float, metavar="RATE", help="reject at this false-alarm rate")
-    made.add_argument("--review", type=float, metavar="RATE", help="look again at this rate")
-    made.add_argument("--drift", type=float, metavar="RATE", help="say when images have changed")
-    made.add_argument("--state", type=Path, metavar="FILE", help="of --drift, over restarts")
-    made.add_argument("--threads", type=int, help="default: every core; no result depends on it")
+    add = made.add_argument
+    add("detector", type=Path, help="detector.onnx of a finished run")
+    add("images", nargs="*", help="images or folders; - reads paths from standard input")
+    add("--expect", metavar="SHA256", help="refuse any other detector file")
+    add("--table", action="store_true", help="a table for people, no JSON")
+    add("--csv", type=Path, metavar="FILE", help="also write all results there")
+    add("--maps", type=Path, metavar="FOLDER", help="write overlays there")
+    add("--report", type=Path, metavar="FOLDER", help="a page of all that did not pass, and a CSV")
+    add("--min-area", type=float, default=0, metavar="PIXELS", help="leave smaller regions out")
+    add("--watch", type=Path, metavar="FOLDER", help="take new images as they come")
+    add("--results", type=Path, metavar="FILE", help="of --watch (default: FOLDER.jsonl)")
+    add("--alarm", type=float, metavar="RATE", help="reject at this false-alarm rate")
+    add("--review", type=float, metavar="RATE", help="look again at this rate")
+    add("--drift", type=float, metavar="RATE", help="say when images have changed")
+    add("--state", type=Path, metavar="FILE", help="of --drift, over restarts")
+    add("--threads", type=int, help="default and most: every core; no result depends on it")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = parser()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a code page lacks is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
-        given = made.parse_args(arguments)
-    except SystemExit as error:
+        given = parser().parse_args(arguments)
+        check(given)
+        return run(given)
+    except SystemExit as error:  # of argparse, which has said why
         return WRONG if error.code else PASSED
+    except KeyboardInterrupt:
+        reason = "stopped before the end"
+    except BrokenPipeError:
+        reason = "nobody reads the output any more"
+    except Exception as error:  # a traceback's exit code, 1, would mean "one rejected"
+        reason = " ".join(str(error).split()) or type(error).__name__
     try:
-        if bool(given.images) == (given.watch is not None):
-            raise ValueError("give images, folders or -, or --watch FOLDER")
-        if given.drift is not None and not 0 < given.drift < 1:
-            raise ValueError(f"--drift={given.drift} must be above 0 and below 1")
-        if given.state is not None and given.drift is None:
-            raise ValueError("--state is of --drift")
-        detector = Detector.load(given.detector, threads=given.threads)
-        rates = Rates(given.alarm, given.review)
-        rates.check(detector)
-        how = {"maps": given.maps, "drift": given.drift, "state": given.state}
-        inspector = Inspector(detector, rates, **how)
+        sys.stdout.flush()
+    except OSError:  # nor may Python try it once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        print(f"error: {shown(reason)}", file=sys.stderr)
+    return WRONG
+
+
+def check(given: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
+    if bool(given.images) == (given.watch is not None):
+        raise ValueError("give images, folders or -, or --watch FOLDER")
+    if given.drift is not None and not 0 < given.drift < 1:
+        raise ValueError(f"--drift={given.drift} must be above 0 and below 1")
+    if given.state is not None and given.drift is None:
+        raise ValueError("--state is of --drift")
+    if given.results is not None and given.watch is None:
+        raise ValueError("--results is of --watch; --csv takes results of folders")
+    if given.maps is not None and given.report is not None:
+        raise ValueError("give --maps or --report, which writes the maps of its page itself")
+    if given.watch is not None and not given.watch.is_dir():
+        raise NotADirectoryError(f"--watch={given.watch}: no such folder")
+    for name in ("maps", "report"):
+        for folder in (given.watch, *map(Path, given.images)):
+            own = getattr(given, name)
+            if own and folder and own.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"--{name}={own} lies inside {folder}; choose another")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Inspect what the command names."""
+    detector = Detector.load(given.detector, threads=given.threads, expect=given.expect)
+    rates = Rates(given.alarm, given.review)
+    rates.check(detector)
+    how = {"min_area": given.min_area, "drift": given.drift, "state": given.state}
+    if given.report is not None:
+        how |= {"maps": given.report / "maps", "passes": False}
+    elif given.maps is not None:
+        how |= {"maps": given.maps}
+    where = {"table": given.table, "sheet": given.csv, "report": given.report}
+    with ExitStack() as stack:
+        inspector = stack.enter_context(closing(Inspector(detector, rates, **how)))
         if given.watch is not None:
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # as services are stopped
-            watch_folder(inspector, given.watch, given.results, show=show(given.table))
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return WRONG
-    say = show(given.table)
-    names = (line.rstrip("\n") for line in sys.stdin) if given.images == ["-"] else given.images
-    for path in image_files(names):
-        row = inspector.inspect(path)
-        inspector.count(row)
-        say(row)
+            default = given.watch.with_name(f"{given.watch.name}.jsonl")
+            kept = stack.enter_context(closing(Results(given.results or default)))
+            outputs = stack.enter_context(closing(Outputs(**where, earlier=kept.rows())))
+            watch_folder(inspector, given.watch, kept, outputs)
+        else:
+            outputs = stack.enter_context(closing(Outputs(**where)))
+            inspect_all(inspector, given.images, outputs)
+    if inspector.exit_code() == NOTHING:
+        note("nothing was inspected")
     if inspector.changed:
-        print(inspector.changed, file=sys.stderr)
+        note(inspector.changed)
     return inspector.exit_code()
 
 
-def show(table: bool) -> Callable[[dict[str, object]], None]:
-    """Return what prints a line as it comes."""
-
-    def say(row: dict[str, object]) -> None:
-        print(in_words(row) if table else json.dumps(row, ensure_ascii=False), flush=True)
-
-    return say
+def inspect_all(inspector: Inspector, names: Sequence[str], outputs: Outputs) -> None:
+    """Inspect images and folders, or those that standard input names."""
+    passed_over: set[str] = set()
+    if list(names) == ["-"]:
+        if hasattr(sys.stdin, "reconfigure"):
+            sys.stdin.reconfigure(errors="surrogateescape")  # names need not be UTF-8
+        names = (line.rstrip("\r\n") for line in sys.stdin)
+    for path in image_files(names, passed_over):
+        row = inspector.inspect(path)
+        outputs.keep(row)
+        inspector.count(row)
+        outputs.show(row)
+    if passed_over:
+        note(f"passed over: {counted(kinds_of(passed_over))}")

@@ -2,22 +2,33 @@
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from ad.images import InputRule, read_rgb, to_rgb
+from ad.detector.contract import (
+    FORMAT,
+    METADATA,
+    OUTPUTS,
+    file_digest,
+    probe_picture,
+    rule_of,
+    sums_digest,
+)
+from ad.detector.regions import Region, frame_of, regions_of
+from ad.determinism import available_cores
+from ad.images import read_rgb, to_rgb
 from ad.localization import anomaly_maps
 
-FORMAT = 2  # of the file's metadata
-METADATA = "detector"
 Picture = Path | str | Image.Image | np.ndarray
+OUTSIDE = b"\x08location"  # of weights kept in another file: the field's length, then its name
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,11 @@ class Verdict:
     milliseconds : float
         Decoding included.
     sha256 : str
-        Of the pixels that the network saw.
+        Of the resized pixels.
+    size : tuple of int
+        Width and height of the picture, upright, as it was decoded.
+    regions : tuple of Region
+        What was found, in this picture's pixels.
     """
 
     score: float
@@ -50,6 +65,8 @@ class Verdict:
     appearance: np.ndarray
     milliseconds: float
     sha256: str
+    size: tuple[int, int]
+    regions: tuple[Region, ...]
 
 
 def appearance(pixels: np.ndarray) -> np.ndarray:
@@ -66,65 +83,116 @@ class Detector:
     """Scores images as the study that wrote the file did.
 
     Use `load`.  A file is read, not run: it holds standard operators and numbers alone.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+        Or what has its ``run``, ``get_inputs`` and ``get_outputs``.
+    about : mapping
+        The file's metadata.
+
+    Raises
+    ------
+    ValueError
+        When the metadata contradict the graph, or the engine's numbers are not exact.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, about: dict) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, about: Mapping) -> None:
         self.session, self.about = session, about
-        how = about["image"]
-        self.rule = InputRule(
-            how["size"],
-            how["resize"],
-            resample=Image.Resampling[how["interpolation"].upper()],
-            tiles=how["tiles"],
-            region=how["region"],
-        )
-        self.size, self.k = self.rule.side, about["k"]
+        if about.get("format") != FORMAT:
+            raise ValueError(
+                f"format {about.get('format')}, this version reads {FORMAT}; export it anew"
+            )
+        if "why_not" in about:
+            raise ValueError(about["why_not"])
+        self.rule, self.k = rule_of(about["image"]), about["k"]
         self.threshold = about["threshold"]
+        self.patch_threshold = about["patch_threshold"] or self.threshold
+        self.camera = about["camera"] and tuple(about["camera"])  # width and height
+        if contradiction := self._contradiction():
+            raise ValueError(f"metadata and graph contradict each other: {contradiction}")
+        probe = probe_picture(*(self.camera or self.rule.shape[::-1])[::-1])[None]
+        sums = self._run(probe)
+        if sums_digest(*(each[0] for each in sums[:3])) != about["self_test"]:
+            raise ValueError(
+                "this engine's numbers are not exact (self-test), so no score of it can be "
+                "trusted; use ONNX Runtime at its defaults on another machine or version"
+            )
 
     @classmethod
-    def load(cls, path: str | Path, *, threads: int | None = None) -> "Detector":
+    def load(
+        cls, path: str | Path, *, threads: int | None = None, expect: str | None = None
+    ) -> "Detector":
         """Load a detector file.
 
         Parameters
         ----------
         path : path
         threads : int, optional
-            By default one a core; results do not depend on it.
+            By default one a core, and never more; results do not depend on it.
+        expect : str, optional
+            SHA-256 that the file must have, in hexadecimal.
 
         Raises
         ------
         FileNotFoundError, ValueError
-            In one line: no such file, no detector in it, or one of another format.
+            In one line: no such file, no detector in it, a damaged one, or another than expected.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file; a finished run leaves a detector.onnx")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads={threads} must be at least 1")
+        content = Path(path).read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        if expect is not None and sha256 != expect.strip().lower():
+            raise ValueError(f"{path}: its SHA-256 is {sha256}, not the one expected")
         try:
+            check_content(content)
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3
+            options.intra_op_num_threads = min(threads or available_cores(), available_cores())
             session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                content, options, providers=["CPUExecutionProvider"]
             )
-            text = session.get_modelmeta().custom_metadata_map[METADATA]
-            about = json.loads(text)
+            about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+            return cls(session, about)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         except Exception as error:  # whatever ONNX Runtime raises for what is no model
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{path}: no detector file ({reason})") from None
-        if about.get("format") != FORMAT:
-            raise ValueError(
-                f"{path}: format {about.get('format')}, this version reads {FORMAT}; export it anew"
-            )
-        if "why_not" in about:
-            raise ValueError(f"{path}: {about['why_not']}")
-        return cls(session, about)
 
-    def pixels(self, picture: Picture) -> np.ndarray:
-        """Decode, cut and resize as the study did.
+    def _contradiction(self) -> str:
+        """Say where the metadata cannot be the graph's; empty where they can."""
+        found = {
+            each.name: tuple(each.shape[1:])
+            for each in (*self.session.get_inputs(), *self.session.get_outputs())
+        }
+        pixels = (*(self.camera[::-1] if self.camera else self.rule.shape), 3)
+        folds = (len(self.about["held_out"]),)
+        for name, shape in {"pixels": pixels, "fold_sums": folds, "image_sums": ()}.items():
+            if found.get(name) != shape:
+                return f"{name} of shape {found.get(name)} and {shape}"
+        scores = np.concatenate(self.about["held_out"])
+        if type(self.k) is not int or self.k < 1:
+            return f"k={self.k}"
+        if (np.rint(scores * self.k) / self.k != scores).any():
+            return f"held-out scores are no sums over k={self.k}"
+        if not (0 <= self.threshold < np.inf and 0 <= self.patch_threshold < np.inf):
+            return f"threshold={self.threshold}, patch_threshold={self.patch_threshold}"
+        return ""
 
-        Returns
-        -------
-        array of uint8, shape (size, size, 3)
+    def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Return patch, fold and image sums and flags of pictures (n, height, width, 3)."""
+        return self.session.run(list(OUTPUTS), {"pixels": pixels})
+
+    def rgb(self, picture: Picture) -> Image.Image:
+        """Decode a picture: a file, a Pillow image, or an array (height, width, 3) of uint8.
+
+        Raises
+        ------
+        FileNotFoundError, PermissionError, ValueError
+            In one line, when it cannot be read.
         """
         if isinstance(picture, np.ndarray):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
@@ -132,12 +200,21 @@ class Detector:
                     f"an array of {picture.dtype} and shape {picture.shape}; expected uint8 and "
                     f"(height, width, 3), RGB"
                 )
-            as_it_is = self.rule.region is None and self.rule.resize is None
-            if as_it_is and picture.shape == (self.size, self.size, 3):
-                return np.ascontiguousarray(picture)
             picture = Image.fromarray(picture)
-        image = to_rgb(picture) if isinstance(picture, Image.Image) else read_rgb(picture)
-        return self.rule.pixels(image)
+        if isinstance(picture, Image.Image):
+            if 0 in picture.size:
+                raise ValueError(f"a picture of {picture.width} x {picture.height} pixels")
+            return to_rgb(picture, self.rule.bits)
+        return read_rgb(picture, self.rule.bits)
+
+    def pixels(self, picture: Picture) -> np.ndarray:
+        """Decode, cut and resize as the study did.
+
+        Returns
+        -------
+        array of uint8, shape (height, width, 3)
+        """
+        return self.rule.pixels(self.rgb(picture))
 
     def score(self, picture: Picture) -> Verdict:
         """Score one image: a file, a Pillow image, or an array (height, width, 3) of uint8.
@@ -152,25 +229,44 @@ class Detector:
     def score_batch(self, pictures: Sequence[Picture]) -> list[Verdict]:
         """Score several images at once; each gets what it gets alone."""
         started = time.perf_counter()
-        pixels = np.stack([self.pixels(picture) for picture in pictures])
-        names = ["patch_sums", "fold_sums", "image_sums", "flagged"]
-        patches, folds, images, flags = self.session.run(names, {"pixels": pixels})
-        folds = folds / self.k  # whole numbers: one correctly rounded division
+        images = [self.rgb(picture) for picture in pictures]
+        pixels = [self.rule.pixels(image) for image in images]
+        patches, folds, sums, flags = self._run(self._input(images, pixels))
+        patches, folds = patches / self.k, folds / self.k  # one correctly rounded division
         p_values = self.p_values(folds)
         milliseconds = 1000 * (time.perf_counter() - started) / len(pictures)
         return [
             Verdict(
-                score=float(images[n] / self.k),
+                score=float(sums[n] / self.k),
                 flagged=bool(flags[n]),
                 p_value=float(p_values[n]),
-                patch_scores=patches[n] / self.k,
+                patch_scores=patches[n],
                 fold_scores=folds[n],
                 appearance=appearance(pixels[n]),
                 milliseconds=milliseconds,
                 sha256=hashlib.sha256(pixels[n].tobytes()).hexdigest(),
+                size=image.size,
+                regions=regions_of(
+                    patches[n],
+                    self.patch_threshold,
+                    self.threshold,
+                    frame_of(self.rule, *image.size),
+                ),
             )
-            for n in range(len(pictures))
+            for n, image in enumerate(images)
         ]
+
+    def _input(self, images: Sequence[Image.Image], pixels: Sequence[np.ndarray]) -> np.ndarray:
+        """Return what the graph takes: resized pixels, or the camera's own."""
+        if self.camera is None:
+            return np.stack(pixels)
+        for image in images:
+            if image.size != self.camera:
+                raise ValueError(
+                    f"a picture of {image.width} x {image.height} pixels; this detector takes "
+                    f"those of its camera, {self.camera[0]} x {self.camera[1]}"
+                )
+        return np.stack([np.asarray(image) for image in images])
 
     @cached_property
     def held_out(self) -> list[np.ndarray]:
@@ -179,7 +275,9 @@ class Detector:
 
     @property
     def references(self) -> list[np.ndarray]:
-        """Return what `ad.detector.drift` compares with: held-out scores, and the normals' appearance."""
+        """Return what drift is measured against: held-out scores, and the normals' appearance."""
+        if not self.about["appearance"]:
+            raise ValueError("this detector keeps no normals' appearance, so --drift cannot watch")
         return [*self.held_out, *np.transpose(self.about["appearance"])]
 
     @property
@@ -225,13 +323,39 @@ class Detector:
             )
 
     def anomaly_map(self, verdict: Verdict) -> np.ndarray:
-        """Bring patch scores to the input's pixels, as the study does; float32, (size, size)."""
-        return anomaly_maps(verdict.patch_scores[None], self.size)[0]
+        """Bring patch scores to the resized pixels, as the study does; float32, (height, width)."""
+        return anomaly_maps(verdict.patch_scores[None], self.rule.shape)[0]
 
-    def overlay(self, picture: Picture, verdict: Verdict) -> Image.Image:
-        """Draw the anomaly map over the picture: from half the threshold on, white at twice."""
+    def overlay(
+        self, picture: Picture, verdict: Verdict, regions: Sequence[Region] | None = None
+    ) -> Image.Image:
+        """Draw the map over the resized picture, from half the threshold on, white at twice.
+
+        Regions (by default all of the verdict's) have a frame.
+        """
         pixels = self.pixels(picture).astype(np.float32)
         heat = np.clip(self.anomaly_map(verdict) / self.threshold / 1.5 - 1 / 3, 0, 1)[..., None]
         colour = 255 * np.clip(np.concatenate([3 * heat, 3 * heat - 1, 3 * heat - 2], axis=2), 0, 1)
         alpha = 0.7 * np.minimum(1, 3 * heat)
-        return Image.fromarray((pixels * (1 - alpha) + colour * alpha).astype(np.uint8))
+        drawn = Image.fromarray((pixels * (1 - alpha) + colour * alpha).astype(np.uint8))
+        scale = np.divide(pixels.shape[:2], verdict.patch_scores.shape)
+        for region in verdict.regions if regions is None else regions:
+            top, left, bottom, right = (region.cells * np.tile(scale, 2)).round().tolist()
+            ImageDraw.Draw(drawn).rectangle((left, top, right - 1, bottom - 1), outline="cyan")
+        return drawn
+
+
+def check_content(content: bytes) -> None:
+    """Refuse a file whose digest is not its content's, or whose content lies elsewhere.
+
+    Raises
+    ------
+    ValueError
+    """
+    said = re.search(rb'"digest": "([0-9a-f]{64})"', content)
+    if said is None:
+        raise ValueError("no detector file of this version (it has no digest); export it anew")
+    if file_digest(content, said[1].decode()) != said[1].decode():
+        raise ValueError("damaged: its digest is not that of its content; copy it again")
+    if OUTSIDE in content:
+        raise ValueError("its weights lie in another file, which its digest does not cover")

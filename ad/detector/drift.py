@@ -8,17 +8,22 @@ end ("Simple Jumper", Vovk et al., 2021). By Ville's inequality it exceeds 1 / a
 at most a while nothing changes, however long one watches.
 """
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ad.determinism import sha256_array
 from ad.files import read_json, write_json
 
 LEVELS = 1024  # that values are rounded to: the state stays small, and the p-values exact
 STAKES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # bets on small p-values, on none, on large ones
 JUMP = 0.01  # share of the capital that moves from one stake to another before a bet
 DEFECTS = 0.1  # share of images that may be defective without an alarm: each costs a stake
+# Capital stays a number of float64 for ever: the upper end only lowers it, and what the lower adds
+# in as many images as there will ever be is nothing beside 1 / a.
+POOREST, RICHEST = 1e-100, 1e100
 
 
 class Drift:
@@ -33,8 +38,9 @@ class Drift:
     """
 
     def __init__(self, references: Sequence[np.ndarray], *, seed: int = 0) -> None:
+        self.of = sha256_array(np.concatenate(references).astype(float))
         self.low = np.array([np.log1p(min(own) / 4) for own in references])
-        self.high = np.array([np.log1p(max(own) * 4) for own in references])
+        self.high = np.array([np.log1p(max(own) * 4 + 1e-9) for own in references])
         self.seed, self.seen = seed, 0
         self.counts = np.zeros((len(references), LEVELS), dtype=int)
         for number, own in enumerate(references):
@@ -65,7 +71,7 @@ class Drift:
             bets = 1 + np.array(STAKES) * (p_value - 0.5)
             # A defect's p-value is near 0: what a stake would win by them is taken off beforehand.
             fair = 1 + DEFECTS * np.maximum(0, -np.array(STAKES) / 2)
-            self.capital[n] = own * bets / fair
+            self.capital[n] = np.clip(own * bets / fair, POOREST, RICHEST)
         self.seen += 1
         total = self.capital.sum(axis=1)
         self.lowest = np.minimum(self.lowest, total)
@@ -86,17 +92,18 @@ class Drift:
     def save(self, path: Path) -> None:
         """Write the state, whole or not at all."""
         state = {
+            "of": self.of,
             "seed": self.seed,
             "seen": self.seen,
             "since": self.since.tolist(),
             "lowest": self.lowest.tolist(),
             "capital": self.capital.tolist(),
-            "counts": [dict(_pairs(row)) for row in self.counts],
+            "counts": [{str(n): int(row[n]) for n in np.flatnonzero(row)} for row in self.counts],
         }
         write_json(path, state)
 
     def restore(self, path: Path) -> None:
-        """Read what `save` wrote.
+        """Read what `save` wrote into a watch that has seen nothing yet.
 
         Raises
         ------
@@ -105,24 +112,27 @@ class Drift:
         """
         try:
             state = read_json(path)
-            counts = np.zeros_like(self.counts)
+            seen, counts = state["seen"], np.zeros_like(self.counts)
             for row, own in zip(counts, state["counts"], strict=True):
-                row[[int(level) for level in own]] = list(own.values())
-            capital = np.array(state["capital"], dtype=float)
-            if capital.shape != self.capital.shape or (counts.sum(axis=1) < 1).any():
-                raise ValueError("of another detector")
-            since, lowest = (
-                np.array(state["since"], dtype=int),
-                np.array(state["lowest"], dtype=float),
+                row[[int(level) for level in own]] = [operator.index(n) for n in own.values()]
+            since, lowest, capital = (np.array(state[n]) for n in ("since", "lowest", "capital"))
+            sound = (
+                (state["of"], state["seed"]) == (self.of, self.seed)
+                and since.dtype.kind == "i"
+                and since.shape == lowest.shape == self.since.shape
+                and capital.shape == self.capital.shape
+                and ((since >= 0) & (since <= seen)).all()
+                and ((capital >= POOREST) & (capital <= RICHEST)).all()
+                and ((lowest > 0) & (lowest <= capital.sum(axis=1))).all()
+                # Beside the normals, each image was counted once for each value.
+                and (counts >= self.counts).all()
+                and ((counts - self.counts).sum(axis=1) == operator.index(seen)).all()
             )
-            seed, seen = int(state["seed"]), int(state["seen"])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
+            sound = False
+        if not sound:
             raise ValueError(
-                f"{path}: no state of this detector's watch ({error}); remove it to start anew"
-            ) from None
-        self.counts, self.capital, self.seed, self.seen = counts, capital, seed, seen
+                f"{path}: no state of a watch of this detector; remove it to start anew"
+            )
+        self.counts, self.capital, self.seen = counts, capital, seen
         self.since, self.lowest = since, lowest
-
-
-def _pairs(row: np.ndarray) -> list[tuple[str, int]]:
-    return [(str(level), int(row[level])) for level in np.flatnonzero(row)]

@@ -6,15 +6,22 @@ next.  A line that a kill cut off is removed at the start, and its image is done
 
 import json
 import os
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ad.detector.inspector import Inspector, is_image
+from ad.detector.inspector import Inspector, entries_of, kinds_of, written
+from ad.detector.output import Outputs, counted, json_line, note
+from ad.files import NO_SPACE, append_whole, open_alone
+from ad.images import shown
 
 POLL = 0.2  # seconds between two looks at the folder
+RECENT = 3.0  # seconds for which a folder is listed after its time of change changed
+WHOLE = 10.0  # seconds between two looks at every file: one may be written anew under its name
 SETTLED = 0.5  # seconds for which a file's size and time must stay before it is opened
 PATIENCE = 10.0  # seconds after which a file that stays as it is and cannot be read is damaged
+REFRESH = 5.0  # seconds from a report's page to the next
 
 START = b'{"id": "'  # of every line; a line that a kill cut off starts so, too
 
@@ -22,106 +29,179 @@ Mark = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 
 
 class Results:
-    """The results' file, appended to a whole line at a time."""
+    """The results' file, this process's alone, appended to a whole line at a time.
+
+    What a kill left behind, or a rotation that cut the file while it was written, is mended.
+
+    Raises
+    ------
+    ValueError, BlockingIOError
+        When the file holds something else, or another process writes it.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.done: dict[str, Mark] = {}
-        whole = 0
-        if path.exists():
-            content = path.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            lines = content[:whole].splitlines()
-            for number, line in enumerate(lines, 1):
+        self.path, self.stream = path, open_alone(path)
+        self.done: set[tuple[str, Mark]] = set()
+        blank, end = [], 0
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                text = line.strip(b"\0\n")
                 try:
-                    row = json.loads(line)
-                    self.done[row["file"]] = tuple(row["mark"])
+                    if not line.endswith(b"\n"):  # torn
+                        if START.startswith(text[: len(START)]):
+                            break
+                        raise ValueError
+                    if text:
+                        row = json.loads(text)
+                        self.done.add((row["file"], tuple(row["mark"])))
                 except (ValueError, KeyError, TypeError):
-                    raise self._foreign(number) from None
-            if not START.startswith(content[whole:][: len(START)]):
-                raise self._foreign(len(lines) + 1)
-        self.stream = os.open(path, os.O_CREAT | os.O_WRONLY)
-        os.ftruncate(self.stream, whole)
-        os.lseek(self.stream, 0, os.SEEK_END)
+                    os.close(self.stream)
+                    raise ValueError(
+                        f"{path}, line {number}: no result of a watch; name another --results"
+                    ) from None
+                if len(text) + 1 < len(line):
+                    blank.append((end, line.replace(b"\0", b" ")))
+                end += len(line)
+        if end < path.stat().st_size:
+            os.ftruncate(self.stream, end)
+            note(f"{shown(path)}: the last line was torn and is removed; its image is done again")
+        with path.open("r+b") as stream:
+            for start, line in blank:
+                stream.seek(start)
+                stream.write(line)
+                note(f"{shown(path)}: zeros before a line are blanks now; was it cut in rotation?")
 
-    def _foreign(self, line: int) -> ValueError:
-        return ValueError(f"{self.path}, line {line}: no result of a watch; name another --results")
+    def rows(self) -> Iterator[dict[str, object]]:
+        """Give all results so far."""
+        with self.path.open("rb") as stream:
+            yield from (json.loads(line) for line in stream if line.strip())
+
+    def close(self) -> None:
+        """Leave the file to others."""
+        os.close(self.stream)
 
     def write(self, row: dict[str, object]) -> None:
         """Append a line and flush it to the disk."""
-        os.write(self.stream, (json.dumps(row, ensure_ascii=False) + "\n").encode())
-        os.fsync(self.stream)
-        self.done[row["file"]] = tuple(row["mark"])
+        append_whole(self.stream, f"{json_line(row)}\n".encode())
+        self.done.add((row["file"], tuple(row["mark"])))
 
 
-def marks(folder: Path) -> dict[str, Mark]:
-    """Return size and time of every image in a folder and below, sorted by name."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if is_image(path.name):
+class Folder:
+    """A folder's images, looked at as rarely as finds each soon, however many are finished.
+
+    A folder's time of change tells of new names; sizes and times of finished files are looked at
+    every `WHOLE` seconds only.  This needs no events of the system, which network folders lack.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self.finished: set[str] = set()
+        self.passed_over: set[str] = set()
+        self.folders: dict[str, tuple[int, float, list[str]]] = {}  # changed, seen when, inside
+        self.last_whole = -WHOLE
+
+    def look(self) -> Iterator[str]:
+        """Give the images that may be new, by folder and sorted."""
+        now = time.monotonic()
+        whole = now - self.last_whole >= WHOLE
+        if whole:
+            self.last_whole = now
+            self.finished.clear()
+            self.passed_over.clear()
+        left = [self.root]
+        while left:
+            folder = left.pop()
             try:
-                status = path.stat()
-            except OSError:  # gone between the listing and the look
+                changed = Path(folder).stat().st_mtime_ns
+            except OSError:  # gone
+                self.folders.pop(folder, None)
                 continue
-            if path.is_file():
-                found[path.relative_to(folder).as_posix()] = (status.st_size, status.st_mtime_ns)
-    return found
+            before, when, inside = self.folders.get(folder, (None, now, []))
+            when = now if changed != before else when
+            if whole or now - when < RECENT:  # not once: times of change may be coarse
+                entries = entries_of(folder, self.passed_over)
+                inside = [path for path, is_folder in reversed(entries) if is_folder]
+                images = (path for path, is_folder in entries if not is_folder)
+                yield from (path for path in images if path not in self.finished)
+            self.folders[folder] = changed, when, inside
+            left += inside
+
+
+def mark_of(path: str) -> Mark | None:
+    """Return a file's size and time; None where there is none."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def watch_folder(
     inspector: Inspector,
     folder: Path,
-    results: Path | None,
+    kept: Results,
+    outputs: Outputs,
     *,
-    show: Callable[[dict[str, object]], None],
     go_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Inspect images as they come, until stopped by a KeyboardInterrupt.
 
     Parameters
     ----------
+    inspector : Inspector
     folder : path
-    results : path, optional
-        By default beside the folder: its name and ``.jsonl``.
-    show : callable
-        Called with each line.
+    kept : Results
+        What was inspected before is not inspected again.
+    outputs : Outputs
+        Where each result goes, too.
     go_on : callable
         Asked before each look.
-
-    Raises
-    ------
-    NotADirectoryError, ValueError
-        When there is no such folder, or the results' file holds something else.
     """
-    if not folder.is_dir():
-        raise NotADirectoryError(f"--watch={folder}: no such folder")
-    if inspector.maps and inspector.maps.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"--maps={inspector.maps} lies inside --watch={folder}; choose another")
-    kept = Results(results or folder.with_name(f"{folder.name}.jsonl"))
-    since: dict[str, tuple[Mark, float]] = {}
+    looked, away, kinds = Folder(folder), False, set()
+    waiting: dict[str, tuple[Mark, float]] = {}
     try:
         while go_on():
-            now = time.monotonic()
-            for name, mark in marks(folder).items():
-                if kept.done.get(name) == mark:
-                    since.pop(name, None)
+            if folder.is_dir() == away:
+                away = not away
+                note(f"{shown(folder)} is {'away; waiting for it' if away else 'back'}")
+            for path in [*dict.fromkeys([*waiting, *looked.look()])]:
+                now, mark = time.monotonic(), mark_of(path)
+                name = written(path[len(looked.root) + 1 :])
+                if mark is None or (name, mark) in kept.done:
+                    waiting.pop(path, None)
+                    looked.finished.update([path] if mark else [])
                     continue
-                if since.get(name, (None,))[0] != mark:
-                    since[name] = mark, now
-                    continue
-                age = now - since[name][1]
+                if waiting.get(path, (None,))[0] != mark:
+                    waiting[path] = mark, now
+                age = now - waiting[path][1]
                 if age < SETTLED:
                     continue
-                row = inspector.inspect(folder / name)
+                row = inspector.inspect(Path(path))
                 if "error" in row and age < PATIENCE:
                     continue  # it may still grow
-                row |= {"file": name, "mark": list(mark)}
-                kept.write(row)
-                inspector.count(row)
-                show(row)
+                row |= {"file": name, "mark": mark}
+                for keep in (kept.write, inspector.count, outputs.keep):
+                    patiently(keep, row)
+                outputs.show(row)
+            if not kinds.issuperset(found := kinds_of(looked.passed_over)):
+                kinds |= set(found)
+                note(f"passed over in {shown(folder)}: {counted(found)}")
+            patiently(outputs.write_page, REFRESH)
             time.sleep(POLL)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # as a service is stopped
         pass
-    finally:
-        os.close(kept.stream)
+
+
+def patiently(step: Callable[[object], None], what: object) -> None:
+    """Take a step that writes; while the disk is full, wait and say so once."""
+    said = False
+    while True:
+        try:
+            return step(what)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            if not said:
+                note(f"no space left on the disk; nothing is lost, the watch waits ({error})")
+            said = True
+            time.sleep(POLL)
