@@ -13,7 +13,7 @@ from PIL import Image
 
 from ad.data import ImageRecord, of_split
 from ad.determinism import available_cores, sha256_file
-from ad.images import SIXTEEN_BIT, mask_image, opened, read_rgb
+from ad.images import SIXTEEN_BIT, mask_image, opened, read_rgb, shown
 from ad.layouts import read_layout
 
 MIN_SIDE = 8  # pixels; a smaller picture shows a network nothing but one colour
@@ -28,8 +28,7 @@ class _Found:
     pixels: str  # hash
     flat: bool  # of one colour
     highest: int | None  # value of a 16-bit file
-    mask_levels: int = 0
-    mask_on_border: bool = False
+    mask_levels: tuple[int, ...] = ()  # the background's first
 
 
 def scan(
@@ -72,8 +71,7 @@ def scan(
     """
     root = Path(root)
     records, passed = read_layout(root)
-    # repr: a name may hold what no terminal prints.
-    names = ", ".join(f"{repr(name)[1:-1]} ({passed[name]})" for name in sorted(passed)[:8])
+    names = ", ".join(f"{shown(name)} ({passed[name]})" for name in sorted(passed)[:8])
     needed = "test" if locked else "train"
     if not of_split(records, needed):
         raise ValueError(
@@ -119,7 +117,7 @@ def _describe(root: Path, record: ImageRecord, bits: int | None) -> _Found:
                 f"{MIN_SIDE} or more"
             )
         highest = int(image.getextrema()[1]) if mode in SIXTEEN_BIT else None
-    image = read_rgb(path) if bits is None else read_rgb(path, bits=bits)
+    image = read_rgb(path, bits)
     if (image.width > image.height) != (wide > high):  # upright now; large JPEGs are also reduced
         wide, high = high, wide
     flat = all(low == high for low, high in image.getextrema())
@@ -138,28 +136,19 @@ def _pixel_hash(image: Image.Image) -> str:
 
 
 def _with_mask(path: Path, found: _Found) -> _Found:
-    """Refuse a mask of another size than its image's, or that marks nothing or everything."""
-    mask, record = mask_image(path), found.record
+    """Refuse a mask of another size than its image's, or that marks nothing."""
+    record = found.record
+    mask, levels = mask_image(path)
     if mask.size != (record.width, record.height):
         raise ValueError(
             f"{path}: the mask is {mask.width} x {mask.height} pixels, its image {record.width} x "
             f"{record.height}; make them the same"
         )
-    low, high = mask.getextrema()
-    if low == high:
-        raise ValueError(
-            f"{path}: the mask is all {'white' if low else 'black'}; draw the defect in white "
-            f"(255) on black (0)"
-        )
-    wide, high = mask.size
-    sides = [(0, 0, wide, 1), (0, high - 1, wide, high), (0, 0, 1, high), (wide - 1, 0, wide, high)]
-    marked = sum(mask.crop(side).histogram()[255] for side in sides)
-    return replace(
-        found,
-        record=replace(record, mask_sha256=sha256_file(path)),
-        mask_levels=len(read_rgb(path).getcolors(1 << 24) or ()),
-        mask_on_border=marked > wide + high,  # half of the four sides
-    )
+    if len(levels) == 1:
+        colour = {0: "black", 255: "white"}.get(levels[0], f"of the value {levels[0]}")
+        raise ValueError(f"{path}: the mask is all {colour}; draw the defect white on black")
+    described = replace(record, mask_sha256=sha256_file(path))
+    return replace(found, record=described, mask_levels=levels)
 
 
 def _check_bits(root: Path, found: Sequence[_Found], bits: int | None) -> None:
@@ -177,20 +166,21 @@ def _check_bits(root: Path, found: Sequence[_Found], bits: int | None) -> None:
 
 
 def _check_masks(root: Path, found: Sequence[_Found], say: Callable[[str], None]) -> None:
-    masked = [one for one in found if one.record.mask]
-    on_border = [one.record.mask for one in masked if one.mask_on_border]
-    if len(on_border) > len(masked) / 2:
+    """Question masks that mark most of their border, which then looks like the background."""
+    backgrounds = {one.mask_levels[0]: one.record.mask for one in found if one.mask_levels}
+    if len(backgrounds) > 1:
         raise ValueError(
-            f"{root}: {len(on_border)} of {len(masked)} masks mark most of the picture's border, "
-            f"first {on_border[0]}; if they are inverted, draw defects in white (255) on black (0)"
+            f"{root}: the border of {backgrounds[min(backgrounds)]} is mostly {min(backgrounds)}, "
+            f"that of {backgrounds[max(backgrounds)]} mostly {max(backgrounds)}, so one of them is "
+            f"inverted, or marks most of its border; draw all defects white on black"
         )
-    if on_border:
-        say(f"{root}: {len(on_border)} of {len(masked)} masks mark most of the picture's border, "
-            f"first {on_border[0]}; is it inverted?")  # fmt: skip
-    levels = [one for one in masked if one.mask_levels > 2]
-    if levels:
-        say(f"{root}: {len(levels)} masks have more than two levels, first {levels[0].record.mask} "
-            f"({levels[0].mask_levels}); all but the background count as defects")  # fmt: skip
+    if any(backgrounds):
+        say(f"{root}: the masks' background is {max(backgrounds)}, not 0; read as inverted")
+    many = [one for one in found if len(one.mask_levels) > 2]
+    if many:
+        some = ", ".join(map(str, many[0].mask_levels[:6]))
+        say(f"{root}: {len(many)} masks have more than two levels, first {many[0].record.mask} "
+            f"({some}); all but the first, the background, count as defects")  # fmt: skip
 
 
 def _check_copies(root: Path, found: Sequence[_Found]) -> None:
