@@ -1,4 +1,4 @@
-"""Decode one image by a stated rule and turn it into the network's input."""
+"""Decode one picture by a stated rule and turn it into the network's input."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from ad.determinism import silence_warnings
 from ad.tiles import side_of
@@ -19,36 +19,65 @@ if TYPE_CHECKING:  # a line has neither PyTorch nor pydantic
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+# Of all that Pillow reads: others start programs (EPS), or are named .png by mistake.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # a camera's MPO is opened as JPEG
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-# What Pillow raises on damaged files.
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
-
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
+REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
+TURNS = {  # from the number that a camera notes to what makes the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # Pillow's warnings name no file, and none of them means that pixels are wrong: what cannot be
 # decoded is an error, and too many pixels are counted below.
 silence_warnings(r"PIL\.")
-MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
-REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
+
+
+class RefusedError(ValueError):
+    """A picture that is whole but has no stated reading; the message says what to do."""
+
+
+def shown(text: object) -> str:
+    """Return a text, or a path, on one line: what a terminal cannot show is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open a file without decoding it; say in one line what is wrong with it."""
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open a file without decoding it; what fails in the block is one line that names the file.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, ValueError
+    """
     try:
-        with Image.open(path) as image:
+        if not Path(path).is_file() and Path(path).exists():  # a pipe would be waited for
+            raise RefusedError("a folder or a device, not a file; name a picture")
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{path}: the image is missing; restore it or remove its row"
+            f"{shown(path)}: the image is missing; restore it or remove its row"
         ) from None
     except PermissionError:
-        raise PermissionError(f"{path}: you may not read it; change its permissions") from None
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
+        raise PermissionError(
+            f"{shown(path)}: you may not read it; change its permissions"
+        ) from None
+    except RefusedError as error:
+        raise RefusedError(f"{shown(path)}: {error}") from None
+    except Exception as error:  # decoders of damaged files end in any exception
+        reason = shown(" ".join(str(error).split()) or type(error).__name__)[:200]
         raise ValueError(
-            f"{path}: cannot be decoded as an image ({reason}); replace the file or remove it"
+            f"{shown(path)}: cannot be decoded as an image ({reason}); replace the file or remove "
+            f"it; read are {', '.join(FORMATS)}"
         ) from None
 
 
@@ -62,45 +91,59 @@ def reduction(image: Image.Image) -> int:
     )
 
 
-def _open(path: Path) -> Image.Image:
-    """Open and decode the whole file, so that damage shows here."""
-    with opened(path) as image:
-        factor = reduction(image)
-        if factor > 1:
-            image.draft(None, (image.width // factor, image.height // factor))
-        image.load()
-    return image
+def decode(image: Image.Image) -> None:
+    """Decode all of an opened file, so that damage shows here."""
+    factor = reduction(image)
+    if factor > 1:
+        image.draft(None, (image.width // factor, image.height // factor))
+    image.load()
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its camera noted, if that is a whole number from 2 to 8."""
+    try:
+        noted = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged notes end in any exception, and turn nothing
+        return image
+    turn = TURNS.get(noted) if isinstance(noted, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
+    """Bring 16-bit grey to 8 bits: divided by 2 ** bits - 1, rounded to the nearest."""
+    grey, most = np.asarray(image).astype(np.int32), 2**bits - 1
+    low, high = grey.min(), grey.max()
+    if low < 0 or high > most:
+        raise RefusedError(
+            f"values {low} to {high} are beyond {bits} bits (0 to {most}); "
+            + ("save the image as 8 or 16 bit" if bits == 16 else "image.bits says how many")
+        )
+    grey *= 255
+    grey += most // 2  # so that the division rounds to the nearest: by an odd number, without ties
+    grey //= most
+    return Image.fromarray(grey.astype(np.uint8))
+
+
+def to_rgb(image: Image.Image, bits: int | None = None) -> Image.Image:
     """Convert any mode to 8-bit RGB by a stated rule.
 
-    16-bit grey is divided by 257 (65535 to 255); of 16-bit colour the high byte is kept, as Pillow
-    decodes it; grey is repeated over the channels; a palette is looked up; an alpha channel is
-    dropped, the colours below it kept; CMYK is converted by its plain formula; the orientation
-    that a camera noted is applied; of several pages the first is taken.  A JPEG of more than
-    16 million pixels is decoded at a half, a quarter or an eighth of its sides.
+    16-bit grey is divided by its largest value, 2 ** ``bits`` - 1 (by default 65535), and
+    multiplied by 255; of 16-bit colour the high byte is kept, as Pillow decodes it; grey is
+    repeated over the channels; a palette is looked up; an alpha channel is dropped, the colours
+    below it kept; CMYK is converted by its plain formula; the orientation that a camera noted is
+    applied; of several pages the first is taken.  A JPEG of more than 16 million pixels is decoded
+    at a half, a quarter or an eighth of its sides.
 
     Raises
     ------
     ValueError
-        When the values have no stated range: floating point, or integers beyond 16 bits.
+        When the values have no stated range: floating point, or integers beyond the bits.
     """
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)  # it copies an upright image too
+    image = upright(image)
     if image.mode in SIXTEEN_BIT:
-        grey = np.asarray(image).astype(np.int32)
-        low, high = grey.min(), grey.max()
-        if low < 0 or high > 65535:
-            raise ValueError(
-                f"values {low} to {high} are beyond 16 bits (0 to 65535); "
-                f"save the image as 8 or 16 bit"
-            )
-        grey += 128  # so that the division rounds to the nearest: 257 is odd, there are no ties
-        grey //= 257
-        image = Image.fromarray(grey.astype(np.uint8))
+        image = _eight_bits(image, bits or 16)
     elif image.mode == "F":
-        raise ValueError(
+        raise RefusedError(
             "mode F (floating point) has no stated range; save the image as 8 or 16 bit"
         )
     if image.mode == "P":
@@ -108,23 +151,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def read_rgb(path: str | Path) -> Image.Image:
+def read_rgb(path: str | Path, bits: int | None = None) -> Image.Image:
     """Read an image file as 8-bit RGB (see `to_rgb`).
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        When the file is missing, truncated or no image; the message names the path.
+    FileNotFoundError, PermissionError, ValueError
+        When the file is missing, damaged or no image; one line that names it.
     """
-    path = Path(path)
-    image = _open(path)
-    try:
-        return to_rgb(image)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    with opened(path) as image:
+        if bits not in (None, 16) and image.mode not in SIXTEEN_BIT and ";16" in str(image.tile):
+            raise RefusedError(
+                f"16-bit colour is read by its high byte, so image.bits={bits} has no meaning; "
+                f"save it as 16-bit grey or as 8-bit colour"
+            )
+        decode(image)
+        return to_rgb(image, bits)
 
 
 def resized(width: int, height: int, resize: int) -> tuple[int, int]:
+    """Return width and height of a picture whose shorter side is brought to ``resize``."""
     # Multiplied first: (224 / 55) * 55 is below 224 in floating point.
     longer = int(resize * max(width, height) / min(width, height))
     return (resize, longer) if width <= height else (longer, resize)
@@ -133,29 +179,40 @@ def resized(width: int, height: int, resize: int) -> tuple[int, int]:
 def resize_and_crop(
     image: Image.Image,
     *,
-    size: int,
+    size: tuple[int, int],
     resize: int | None,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Image.Image:
-    """Bring an image to ``size`` x ``size`` pixels.
+    """Bring an image to a height and a width in pixels.
 
     Parameters
     ----------
     image : PIL image
-    size : int
-        Side of the result, in pixels.
+    size : tuple of int
+        Height and width of the result.
     resize : int or None
-        ``None`` resizes straight to ``size`` x ``size``.  A number resizes the shorter side to it
-        and keeps the centre, as torchvision's ``Resize`` and ``CenterCrop`` do (256 and 224 in the
-        public PatchCore implementation).
+        ``None`` resizes straight to ``size``.  A number resizes the shorter side to it and keeps
+        the centre, as torchvision's ``Resize`` and ``CenterCrop`` do (256 and 224 in the public
+        PatchCore implementation).
     resample : PIL filter
         Bilinear, with antialiasing; masks take the nearest pixel.
+
+    Raises
+    ------
+    ValueError
+        When the resized picture is smaller than the crop.
     """
+    height, width = size
     if resize is None:
-        return image.resize((size, size), resample)
+        return image.resize((width, height), resample)
     wide, high = resized(*image.size, resize)
-    left, top = round((wide - size) / 2.0), round((high - size) / 2.0)
-    return image.resize((wide, high), resample).crop((left, top, left + size, top + size))
+    if wide < width or high < height:
+        raise RefusedError(
+            f"image.resize={resize} makes the picture {wide} x {high} pixels, which does not cover "
+            f"{width} x {height}; raise it, or choose another image.input_size"
+        )
+    left, top = round((wide - width) / 2.0), round((high - height) / 2.0)
+    return image.resize((wide, high), resample).crop((left, top, left + width, top + height))
 
 
 @dataclass(frozen=True)
@@ -164,8 +221,8 @@ class InputRule:
 
     Parameters
     ----------
-    size : int
-        Side of what the network takes at a time, pixels.
+    size : tuple of int
+        Height and width of what the network takes at a time, pixels.
     resize : int or None
         See `resize_and_crop`; pixels.
     mean, std : tuple of float
@@ -177,44 +234,47 @@ class InputRule:
     region : tuple of four floats, optional
         Left, top, right and bottom of the part of the picture that is looked at, as shares of its
         width and height; by default all of it.
+    bits : int, optional
+        Of 16-bit grey files, those that hold values; by default 16.
     """
 
-    size: int
+    size: tuple[int, int]
     resize: int | None
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     resample: Image.Resampling = Image.Resampling.BILINEAR
     tiles: int = 1
     region: tuple[float, ...] | None = None
+    bits: int | None = None
 
     @property
-    def side(self) -> int:
-        """Return the side of the whole picture after resizing, pixels."""
-        return side_of(self.size, self.tiles)
+    def shape(self) -> tuple[int, int]:
+        """Return height and width of the whole picture after resizing, pixels."""
+        return side_of(self.size[0], self.tiles), side_of(self.size[1], self.tiles)
 
-    def looked_at(self, image: Image.Image) -> Image.Image:
-        """Return the region of a picture that is looked at; at least one pixel."""
-        return image if self.region is None else image.crop(self._box(*image.size))
-
-    def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the region of a picture of a size, at least one pixel; right and bottom behind."""
         shares = zip(self.region or (0, 0, 1, 1), (width, height) * 2, strict=True)
         left, top, right, bottom = (math.floor(share * full + 0.5) for share, full in shares)
         left, top = min(left, width - 1), min(top, height - 1)
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
-    def looked_at_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size of `looked_at` of a picture of a size."""
-        left, top, right, bottom = self._box(width, height)
-        return right - left, bottom - top
-
     def brought(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
-        """Bring a picture, or its mask, to ``side`` x ``side`` pixels."""
-        part = self.looked_at(image)
-        return resize_and_crop(part, size=self.side, resize=self.resize, resample=resample)
+        """Bring a picture, or its mask, to the input's `shape`."""
+        part = image if self.region is None else image.crop(self.box(*image.size))
+        return resize_and_crop(part, size=self.shape, resize=self.resize, resample=resample)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """Bring a picture to the input's geometry, shape (side, side, 3), uint8."""
+        """Bring a picture to the input's geometry: uint8, shape (height, width, 3)."""
         return np.asarray(self.brought(image, self.resample))
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """Read a file as `pixels`; raises as `read_rgb`."""
+        image = read_rgb(path, self.bits)
+        try:
+            return self.pixels(image)
+        except RefusedError as error:
+            raise RefusedError(f"{shown(path)}: {error}") from None
 
     def normalised(self, pixels: np.ndarray) -> np.ndarray:
         """Scale pixels (h, w, 3) of 0 to 255; return float32, shape (3, h, w)."""
@@ -234,35 +294,64 @@ def input_rule(settings: "params.Image", config: Mapping[str, object]) -> InputR
     """
     name = settings.interpolation or str(config.get("interpolation") or "bilinear")
     return InputRule(
-        settings.input_size,
+        settings.shape,
         settings.resize,
         tuple(settings.mean or config.get("mean") or IMAGENET_MEAN),
         tuple(settings.std or config.get("std") or IMAGENET_STD),
         Image.Resampling[name.upper()],
         settings.tiles,
         settings.region and tuple(settings.region),
+        settings.bits,
     )
 
 
-def network_input(path: str | Path, rule: InputRule) -> np.ndarray:
-    """Read one image as the network's input.
+def _mask_values(path: str | Path) -> np.ndarray:
+    """Read a mask as one whole number a pixel: grey, alpha, or a colour as 0xRRGGBB."""
+    with opened(path) as image:
+        decode(image)
+        if image.format in ("JPEG", "MPO"):  # its compression leaves traces around every edge
+            image = image.convert("L").point(lambda value: 255 * (value > 127))
+        image = upright(image)
+        if image.mode in (*SIXTEEN_BIT, "1", "L", "F"):
+            return np.asarray(image.convert("L") if image.mode == "1" else image)
+        red, green, blue, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), 2, 0)
+    grey = (red == green).all() and (green == blue).all()
+    values = red if grey else (red.astype(np.int64) << 16) + (green.astype(np.int64) << 8) + blue
+    return alpha if (values == values[0, 0]).all() and alpha.min() < alpha.max() else values
+
+
+def mask_image(
+    path: str | Path, background: int | None = None
+) -> tuple[Image.Image, tuple[int, ...]]:
+    """Read a mask: whatever differs from its background is marked.
+
+    The background is the most frequent value of the border, so an inverted mask is read right.
+    A palette is looked up; alpha counts where only it varies; of a JPEG, values above 127 count as
+    255 and others as 0.
+
+    Parameters
+    ----------
+    path : path
+    background : int, optional
+        The value that is not marked, where it is known.
 
     Returns
     -------
-    array of float32, shape (3, side, side)
-        RGB in 0 to 1, minus the mean, over the standard deviation.
+    mask : PIL image of mode L
+        255 where it is marked, else 0.
+    levels : tuple of int
+        Each value of the file once, the background first: more than two are classes or a soft
+        edge, one alone marks nothing, and a first other than 0 is an inverted mask.  Colours are
+        0xRRGGBB.
     """
-    return rule.normalised(rule.pixels(read_rgb(path)))
-
-
-def mask_image(path: str | Path) -> Image.Image:
-    """Read a defect mask, 255 where it marks a defect: a grey value above 127.
-
-    Where no value is that high, each above 0 does: numbers of defect classes, or 1 for True.
-    """
-    grey = read_rgb(path).convert("L")
-    low = 127 if grey.getextrema()[1] > 127 else 0
-    return grey.point(lambda value: 255 * (value > low))
+    values = _mask_values(path)
+    if background is None:
+        border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+        found, counts = np.unique(border, return_counts=True)
+        background = found[counts.argmax()].item()
+    others = np.unique(values)
+    levels = (background, *others[others != background].tolist())
+    return Image.fromarray(np.uint8(255) * (values != background)), levels
 
 
 def read_mask(path: str | Path, rule: InputRule) -> np.ndarray:
@@ -270,7 +359,47 @@ def read_mask(path: str | Path, rule: InputRule) -> np.ndarray:
 
     Returns
     -------
-    array of bool, shape (side, side)
+    array of bool, shape (height, width)
         True where the defect is.
     """
-    return np.asarray(rule.brought(mask_image(path), Image.Resampling.NEAREST)) > 0
+    return np.asarray(rule.brought(mask_image(path)[0], Image.Resampling.NEAREST)) > 0
+
+
+def ignored_patches(
+    path: str | None, rule: InputRule, grid: tuple[int, int], root: Path = Path()
+) -> np.ndarray:
+    """Read ``image.ignore``: a picture that is black where patches count.
+
+    A patch is ignored where any pixel of its cell is marked, so that no marked part ever counts.
+
+    Parameters
+    ----------
+    path : str or None
+        Of a picture of the images' aspect, which is cut and resized as they are; None marks none.
+    rule : InputRule
+    grid : tuple of int
+        Rows and columns of the patches.
+    root : path
+        Folder that ``path`` is relative to.
+
+    Returns
+    -------
+    array of bool, shape (rows, columns)
+
+    Raises
+    ------
+    ValueError
+        When the picture marks no patch, or every one.
+    """
+    if path is None:
+        return np.zeros(grid, dtype=bool)
+    marked = np.asarray(rule.brought(mask_image(root / path, 0)[0], Image.Resampling.BOX)) > 0
+    for axis, cells in enumerate(grid):
+        starts = -(-np.arange(cells) * marked.shape[axis] // cells)
+        marked = np.logical_or.reduceat(marked, starts, axis=axis)
+    if marked.all() or not marked.any():
+        raise ValueError(
+            f"image.ignore: {shown(path)} marks {'every patch' if marked.all() else 'nothing'}; "
+            f"paint what is to be ignored white on black"
+        )
+    return marked

@@ -1,7 +1,6 @@
-"""A data set is checked before it replaces another, and the other can come back."""
+"""Images are checked before they replace others, and the others can come back."""
 
 import errno
-import hashlib
 import os
 import shutil
 import subprocess
@@ -10,10 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from small_data import write_competition, write_mvtec
 
+from ad.data import directory_hash
 from tools import install_data
+from tools.install_data import main, pointer_hash
+
+
+def write_small(name: str, folder: Path) -> None:
+    """Stand in for the solar cells."""
+    write_mvtec(folder, n_train=3, n_normal=1, n_anomalous=1, size=16, seed=len(name))
 
 
 def dvc(*arguments: str) -> None:
@@ -21,129 +26,158 @@ def dvc(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "dvc", *arguments], check=True, capture_output=True)
 
 
-def digest(folder: Path) -> dict[str, str]:
-    """Hash every file of a folder."""
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
-    }
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a DVC repository that tracks a small set with a remote of its own."""
+    """Make a DVC repository that names the default images and has none of them."""
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         dvc("init", "--no-scm", "--quiet")
-        dvc("remote", "add", "--quiet", "store", str(folder.parent / "store"))
-        write_mvtec(Path("data"), n_train=4, n_normal=2, n_anomalous=2, size=32)
-        dvc("add", "--quiet", "data")
-        pointer = yaml.safe_load(Path("data.dvc").read_text(encoding="utf-8"))
-        pointer["outs"][0]["remote"] = "store"
-        Path("data.dvc").write_text(yaml.safe_dump(pointer), encoding="utf-8")
+        for name in ("data", "data_locked"):
+            write_small(name, Path(name))
+            dvc("add", "--quiet", name)
+            shutil.rmtree(name)
+        shutil.rmtree(".dvc/cache")
     return folder
 
 
 @pytest.fixture
 def repository(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a copy of that repository, as the current folder."""
+    """Give a copy of that repository with the default images, as the current folder."""
+    monkeypatch.setattr(install_data, "write_cells", write_small)
     shutil.copytree(template, tmp_path / "repository")
     monkeypatch.chdir(tmp_path / "repository")
+    main([])
     return tmp_path / "repository"
 
 
-def test_swap_and_back(repository, tmp_path, capsys):
-    before = digest(Path("data"))
-    mine = tmp_path / "mine"
-    write_competition(mine, n_train=4, n_test=3, size=32)
-    original = digest(mine)
-    install_data.install(mine)
-    assert digest(Path("data")) == original
-    assert digest(mine) == original
-    pointer = yaml.safe_load(Path("data.dvc").read_text(encoding="utf-8"))
-    assert "remote" not in pointer["outs"][0]  # a user's images do not go to the repository's store
-    assert "To go back: copy data." in capsys.readouterr().out
-    kept = sorted(Path().glob("data.*.dvc.bak"))
-    assert len(kept) == 1
-    shutil.copyfile(kept[0], "data.dvc")
-    dvc("checkout", "--force", "data.dvc")
-    assert digest(Path("data")) == before
-    assert "remote: store" in Path("data.dvc").read_text(encoding="utf-8")
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """Give a folder of own images."""
+    write_competition(tmp_path / "mine", n_train=4, n_test=3, size=16)
+    return tmp_path / "mine"
 
 
-def test_a_bad_set_changes_nothing(repository, tmp_path):
-    before, pointer = digest(Path("data")), Path("data.dvc").read_bytes()
-    bad = tmp_path / "bad"
-    write_competition(bad, n_train=4, n_test=3, size=32)
-    next(iter(sorted((bad / "test").glob("*.png")))).write_bytes(b"no image")
-    with pytest.raises(SystemExit, match="cannot be decoded"):
-        install_data.main([str(bad)])
-    assert digest(Path("data")) == before
-    assert Path("data.dvc").read_bytes() == pointer
-    assert not Path(".data.incoming").exists()
+@pytest.fixture
+def unchanged(repository: Path, one_line: Callable) -> Callable:
+    """Return a check that a call ends in one line with some words and leaves all as it was."""
+
+    def check(arguments: list, *words: str) -> None:
+        before, pointer = directory_hash("data"), Path("data.dvc").read_bytes()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        one_line(stopped, *words)
+        assert directory_hash("data") == before
+        assert Path("data.dvc").read_bytes() == pointer
+        assert sorted(path.name for path in Path().glob(".data.*")) == []
+
+    return check
 
 
-def test_data_itself_is_refused(repository):
-    with pytest.raises(SystemExit, match="is data/ itself"):
-        install_data.main(["data"])
+def test_the_default_images_are_those_that_the_pointers_name(repository: Path):
+    for name in ("data", "data_locked"):
+        assert directory_hash(name) == pointer_hash(Path(f"{name}.dvc"))
+    shutil.rmtree("data_locked")
+    Path("data/mine.txt").touch()
+    main([])  # brings what lacks, and leaves what is there
+    assert Path("data_locked").is_dir() and Path("data/mine.txt").is_file()
 
 
-def test_a_swap_that_was_stopped_half_way_is_put_right(repository, tmp_path):
-    before = digest(Path("data"))
-    Path("data").rename(".data.outgoing")
-    with pytest.raises(SystemExit, match="no data here"):
-        install_data.main([str(tmp_path / "nowhere")])
-    assert digest(Path("data")) == before
+def test_there_and_back_and_there(repository: Path, mine: Path, capsys):
+    default, own = directory_hash("data"), directory_hash(mine)
+    main([str(mine)])
+    assert directory_hash("data") == directory_hash(mine) == own == pointer_hash(Path("data.dvc"))
+    told = capsys.readouterr().out
+    assert "--back" in told and "dvc gc" in told and "data_locked/ belongs to" in told
+    shutil.rmtree(".dvc/cache")  # where the default images were too
+    main(["--back"])
+    assert directory_hash("data") == default == pointer_hash(Path("data.dvc"))
+    main(["--back"])
+    assert directory_hash("data") == own == pointer_hash(Path("data.dvc"))
+    assert [path.name for path in Path().glob(".data.*")] == [".data.previous"]  # one
 
 
-def unchanged(call: Callable[[], None], *words: str) -> None:
-    """Assert that a call ends in one line with ``words`` and leaves everything as it was."""
-    before, pointer = digest(Path("data")), Path("data.dvc").read_bytes()
+def test_own_images_come_back_from_the_cache(repository: Path, mine: Path):
+    main([str(mine)])
+    own = directory_hash("data")
+    shutil.rmtree("data")
+    main([])
+    assert directory_hash("data") == own
+
+
+def test_a_clone_without_the_images_says_the_two_ways(repository: Path, mine: Path, one_line):
+    main([str(mine)])
+    shutil.rmtree("data")
+    shutil.rmtree(".dvc/cache")
     with pytest.raises(SystemExit) as stopped:
-        call()
-    text = str(stopped.value)
-    assert "\n" not in text
-    assert [word for word in words if word not in text] == []
-    assert digest(Path("data")) == before
-    assert Path("data.dvc").read_bytes() == pointer
-    assert sorted(p.name for p in Path().glob(".data.*")) == []
+        main([])
+    one_line(stopped, "data.dvc", "dvc remote add --default", "dvc pull", "make data FROM=")
+    assert not Path("data").exists()
 
 
-@pytest.mark.parametrize("source", [".", ".."])
-def test_a_folder_that_holds_the_clone_is_refused(repository, source):
-    unchanged(lambda: install_data.main([source]), "holds this clone")
+def test_a_download_without_git(tmp_path: Path, monkeypatch, one_line: Callable):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    one_line(stopped, "ZIP", "git init")
+
+
+def test_nothing_to_go_back_to(unchanged: Callable):
+    unchanged(["--back"], "nothing to go back to")
+
+
+def test_a_bad_set_changes_nothing(unchanged: Callable, mine: Path):
+    (mine / "test/TEST_001.png").write_bytes(b"no image")
+    unchanged([mine], "TEST_001.png", "cannot be decoded")
+    unchanged([mine / "nowhere"], "no such folder")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("data", "is data/ itself"), (".", "holds this clone"), ("..", "holds this clone")],
+)
+def test_a_folder_that_is_not_another_set(unchanged: Callable, source: str, words: str):
+    unchanged([source], words)
 
 
 @pytest.mark.parametrize("name", [".data.incoming", ".data.outgoing", ".data.incoming/inner"])
-def test_a_source_named_like_its_staging_folder_is_not_deleted(repository, name):
-    write_mvtec(Path(name), n_train=3, n_normal=1, n_anomalous=1, size=32)
-    before = digest(Path(name))
+def test_a_source_named_like_a_staging_folder_is_not_deleted(repository: Path, name: str):
+    write_small("", Path(name))
+    before = directory_hash(name)
     with pytest.raises(SystemExit, match=r"is \.data\.\w+/ itself"):
-        install_data.main([name])
-    assert digest(Path(name)) == before
+        main([name])
+    assert directory_hash(name) == before
 
 
-@pytest.mark.parametrize("place", ["train/good", "test"])
-def test_a_name_that_is_not_utf8_changes_nothing(repository, tmp_path, place):
-    write_mvtec(tmp_path / "mine", n_train=3, n_normal=1, n_anomalous=1, size=32)
-    with open(os.fsencode(tmp_path / "mine" / place) + b"/\xff.txt", "wb"):  # noqa: PTH123
-        unchanged(lambda: install_data.main([str(tmp_path / "mine")]), place, "not UTF-8", "rename")
+@pytest.mark.skipif(os.name == "nt", reason="names of Unix")
+def test_hostile_names_change_nothing(unchanged: Callable, mine: Path):
+    (mine / "train/loop").symlink_to("..")
+    unchanged([mine], "train/loop", "same folder")
+    (mine / "train/loop").unlink()
+    with open(os.fsencode(mine / "test") + b"/\xff.txt", "wb"):  # noqa: PTH123 - no text
+        unchanged([mine], "not UTF-8", "rename")
 
 
-def test_a_link_to_a_folder_above_ends(repository, tmp_path):
-    write_mvtec(tmp_path / "mine", n_train=3, n_normal=1, n_anomalous=1, size=32)
-    (tmp_path / "mine" / "train" / "loop").symlink_to("..")
-    unchanged(lambda: install_data.main([str(tmp_path / "mine")]), "train/loop", "same folder")
+def test_what_steers_git_or_dvc_stays_behind(repository: Path, mine: Path):
+    own = directory_hash(mine)
+    (mine / ".dvcignore").write_text("*.png\n")
+    main([str(mine)])
+    assert directory_hash("data") == own
+
+
+def test_a_full_disk_changes_nothing(unchanged: Callable, mine: Path, monkeypatch):
+    def full(_source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    unchanged([mine], "cannot be copied", "No space left on device", "free some space")
 
 
 @pytest.mark.parametrize(
     "failure", [OSError("no space"), KeyboardInterrupt()], ids=["error", "stop"]
 )
-def test_when_dvc_fails_the_set_before_is_back(repository, tmp_path, monkeypatch, failure):
-    mine, run_dvc, calls = tmp_path / "mine", install_data.run_dvc, []
-    write_competition(mine, n_train=4, n_test=3, size=32)
+def test_when_dvc_fails_the_set_before_is_back(unchanged, mine: Path, monkeypatch, failure):
+    run_dvc, calls = install_data.run_dvc, []
 
     def fail_the_second(*arguments: str) -> None:
         calls.append(arguments)
@@ -153,33 +187,36 @@ def test_when_dvc_fails_the_set_before_is_back(repository, tmp_path, monkeypatch
         run_dvc(*arguments)
 
     monkeypatch.setattr(install_data, "run_dvc", fail_the_second)
-    unchanged(lambda: install_data.main([str(mine)]))
-    if isinstance(failure, OSError):  # and the next time it goes well
-        monkeypatch.setattr(install_data, "run_dvc", run_dvc)
-        install_data.main([str(mine)])
-        assert digest(Path("data")) == digest(mine)
+    unchanged([mine])
+    monkeypatch.setattr(install_data, "run_dvc", run_dvc)
+    main([str(mine)])  # and the next time it goes well
+    assert directory_hash("data") == directory_hash(mine)
 
 
-def test_what_dvc_says_is_said_in_the_line(repository):
+def test_a_swap_that_was_killed_half_way_is_put_right(repository: Path):
+    before = directory_hash("data")
+    Path("data").rename(".data.outgoing")
+    main([])
+    assert directory_hash("data") == before and not Path(".data.outgoing").exists()
+
+
+def test_what_dvc_says_is_said_in_the_line(repository: Path):
     with pytest.raises(OSError, match=r"'dvc add nothing' failed: .*nothing.* does not exist"):
         install_data.run_dvc("add", "nothing")
 
 
-def test_a_full_disk_changes_nothing(repository, tmp_path, monkeypatch):
-    write_mvtec(tmp_path / "mine", n_train=3, n_normal=1, n_anomalous=1, size=32)
-
-    def full(_source: Path, target: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(target))
-
-    monkeypatch.setattr(shutil, "copyfile", full)
-    words = ("cannot be copied", "No space left on device", "free some space")
-    unchanged(lambda: install_data.main([str(tmp_path / "mine")]), *words)
-
-
-def test_what_steers_git_or_dvc_is_not_copied(repository, tmp_path):
-    mine = tmp_path / "mine"
-    write_mvtec(mine, n_train=3, n_normal=1, n_anomalous=1, size=32)
-    (mine / ".dvcignore").write_text("*.png\n")
-    install_data.copy_to_incoming(mine)
-    copied, whole = digest(install_data.INCOMING), digest(mine)
-    assert copied == {name: value for name, value in whole.items() if name != ".dvcignore"}
+def test_visa_is_installed_with_its_table_from_beside(repository: Path, tmp_path: Path):
+    write_small("", tmp_path / "candle")
+    root = tmp_path / "candle"
+    (root / "train/good").rename(root / "Normal")
+    (root / "Data/Images").mkdir(parents=True)
+    (root / "Normal").rename(root / "Data/Images/Normal")
+    for other in ("train", "test", "ground_truth"):
+        shutil.rmtree(root / other)
+    rows = [f"candle,train,normal,candle/Data/Images/Normal/{n:03d}.png," for n in range(3)]
+    (tmp_path / "split_csv").mkdir()
+    table = "\n".join(["object,split,label,image,mask", *rows])
+    (tmp_path / "split_csv/1cls.csv").write_text(table, encoding="utf-8")
+    (root / "image_anno.csv").write_text("image,label,mask\ncandle/Data/x.png,normal,\n")
+    main([str(root)])
+    assert Path("data/split_csv/1cls.csv").is_file()
