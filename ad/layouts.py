@@ -149,7 +149,7 @@ def detect_layout(root: str | Path) -> str:
     sets = [path.name for path in folders if _marked(path)]
     if sets:
         raise ValueError(
-            f"{root}: holds {len(sets)} data sets; give one of them: {', '.join(sets[:5])}"
+            f"{root}: holds data sets, not images; give one of them: {', '.join(sets[:5])}"
             + ", ..." * (len(sets) > 5)
         )
     pictures = [path for path in entries if path.suffix.lower() in SUFFIXES]

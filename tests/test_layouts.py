@@ -236,7 +236,7 @@ def test_what_is_no_data_set_says_what_to_give(
     refused(tmp_path / "set.zip", "a file, not a folder", "unpack")
     write_mvtec(tmp_path / "all/bottle", n_train=1, size=16)
     write_mvtec(tmp_path / "all/cable", n_train=1, size=16)
-    refused(tmp_path / "all", "2 data sets", "bottle, cable")
+    refused(tmp_path / "all", "give one of them: bottle, cable")
     for part in ("train", "train/good"):
         refused(small_mvtec / part, "only a part", f"{small_mvtec}; give that folder")
     (tmp_path / "empty").mkdir()
