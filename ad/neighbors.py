@@ -1,4 +1,4 @@
-"""Nearest bank patches: exact search as one product and a selection."""
+"""Nearest bank patches: exact search as one product and a selection; FAISS indices beside it."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ad.parallel import chunk_map
 from ad.exact.products import Points, as_points, is_whole, shifted_squares
+from ad.parallel import chunk_map
+from ad.params import Score
 
 ROWS = 1024  # most queries that a thread measures at a time
-CELLS = 2**24  # distances that a thread holds at a time
+CELLS = 2**21  # distances that a thread holds at a time: larger blocks cost page faults each time
 GROUP = 16  # bank rows that share a minimum before single ones are looked at
+NUMBERS = 2**31  # above every number of a bank row
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,17 @@ def _in_groups(bank: Points) -> Points:
 
 def _first(shifted: Tensor, norms: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return each row's k least squared distances and their numbers, the lower number at a tie."""
-    # Below 2^32, also where the bank was filled up; bits of floats from 0 on are in their order.
     whole = not shifted.is_floating_point()
-    squares = shifted.long() + norms if whole else (shifted + norms).clamp_(min=0).view(torch.int32)
-    keys = squares.long() << 31 | numbers
+    if whole:  # below 2^32, also where the bank was filled up
+        ranks = shifted.long() + norms
+    else:  # the bits of floats from 0 on, read as whole numbers, are in the floats' order
+        ranks = (shifted + norms).clamp_(min=0).view(torch.int32).long()
+    # Distance first, then number, in one number of 63 bits: distance 3 of row 5 is 3 * 2^31 + 5,
+    # before 3 of row 7, 3 * 2^31 + 7, and before 4 of row 0, 4 * 2^31.
+    keys = ranks.mul_(NUMBERS).add_(numbers)
     first = keys.topk(min(k, keys.shape[1]), largest=False).values
-    squares = first >> 31 if whole else (first >> 31).int().view(torch.float32)
-    return squares, first & 2**31 - 1
+    ranks = first // NUMBERS
+    return ranks if whole else ranks.int().view(torch.float32), first % NUMBERS
 
 
 def _nearest(queries: Points, bank: Points, k: int) -> tuple[Tensor, Tensor]:
@@ -68,14 +74,27 @@ def _nearest(queries: Points, bank: Points, k: int) -> tuple[Tensor, Tensor]:
     return _first(shifted.gather(1, columns), norms, rows, k)
 
 
+def check_search(queries: np.ndarray, bank: np.ndarray, k: int) -> None:
+    """Refuse other kinds or dimensions, and more neighbours than the bank has."""
+    if is_whole(queries, "queries") != is_whole(bank, "bank"):
+        raise ValueError(f"queries are {queries.dtype}, bank {bank.dtype}: both float or neither")
+    if queries.shape[1] != bank.shape[1]:
+        raise ValueError(f"queries {queries.shape} and bank {bank.shape} differ in dimension")
+    if not 1 <= k <= len(bank):
+        raise ValueError(
+            f"score.num_neighbors={k} must be 1 to the bank's size, {len(bank)} patches; lower it, "
+            f"or raise coreset.ratio or coreset.n_select"
+        )
+
+
 def exact_neighbors(
     queries: np.ndarray, bank: np.ndarray, k: int, *, device: str = "cpu"
 ) -> Neighbors:
     """Find the k nearest bank patches of every query; of patches as far, the lowest rows.
 
     Exact on any machine for whole numbers; within float32's rounding of |q|^2 - 2 q.b + |b|^2 for
-    floats.  A thread holds a copy of the bank and at most 2^24 distances (twice 64 MB), or those of
-    16 queries to a bank of over a million.
+    floats.  A thread holds at most 2^21 distances (8 MB), or those of 16 queries to a bank of over
+    131,000; all share a copy of the bank.
 
     Parameters
     ----------
@@ -107,14 +126,51 @@ def exact_neighbors(
     return result
 
 
-def check_search(queries: np.ndarray, bank: np.ndarray, k: int) -> None:
-    """Refuse other kinds or dimensions, and more neighbours than the bank has."""
-    if is_whole(queries, "queries") != is_whole(bank, "bank"):
-        raise ValueError(f"queries are {queries.dtype}, bank {bank.dtype}: both float or neither")
-    if queries.shape[1] != bank.shape[1]:
-        raise ValueError(f"queries {queries.shape} and bank {bank.shape} differ in dimension")
-    if not 1 <= k <= len(bank):
-        raise ValueError(
-            f"score.num_neighbors={k} must be 1 to the bank's n_patches={len(bank)}; "
-            f"lower it or raise coreset.ratio (or coreset.size)"
-        )
+def faiss_neighbors(queries: np.ndarray, bank: np.ndarray, k: int, *, index: str) -> Neighbors:
+    """Find neighbours with a FAISS index, in float32: ``faiss_flat`` or ``faiss_hnsw``.
+
+    An HNSW graph is approximate, for banks that outgrow exact search: measure its `recall`.
+    """
+    import faiss  # where it is used: the exact search does without
+
+    check_search(queries, bank, k)
+    if index == "faiss_flat":
+        store = faiss.IndexFlatL2(bank.shape[1])
+    else:
+        store = faiss.IndexHNSWFlat(bank.shape[1], 32)
+        store.hnsw.efConstruction, store.hnsw.efSearch = 80, max(128, 4 * k)
+    before = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(1)  # an HNSW graph depends on the order of insertion
+        store.add(np.ascontiguousarray(bank, dtype=np.float32))
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        squared, indices = store.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+    finally:
+        faiss.omp_set_num_threads(before)
+    return Neighbors(squared.astype(np.float64).clip(min=0), indices.astype(np.int64))
+
+
+def find_neighbors(
+    queries: np.ndarray, bank: np.ndarray, k: int, *, index: str = "exact", device: str = "cpu"
+) -> Neighbors:
+    """Find neighbours with the index asked for: ``exact``, ``faiss_flat`` or ``faiss_hnsw``."""
+    if index == "exact":
+        return exact_neighbors(queries, bank, k, device=device)
+    if index in ("faiss_flat", "faiss_hnsw"):
+        return faiss_neighbors(queries, bank, k, index=index)
+    raise ValueError(f"score.index={index!r} must be exact, faiss_flat or faiss_hnsw")
+
+
+def recall(found: Neighbors, exact: Neighbors) -> float:
+    """Return the share of the exact neighbours that ``found`` has, over all queries."""
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(found.indices, exact.indices, strict=True)]
+    return float(np.sum(hits) / exact.indices.size)
+
+
+def index_recall(queries: np.ndarray, bank: np.ndarray, score: Score) -> float:
+    """Return the recall of ``score.index`` on some queries; 1 for the exact search."""
+    if score.index == "exact":
+        return 1.0
+    k = score.num_neighbors
+    found = find_neighbors(queries, bank, k, index=score.index)
+    return recall(found, exact_neighbors(queries, bank, k))

@@ -5,8 +5,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 
-from ad.indices import find_neighbors
-from ad.neighbors import Neighbors
+from ad.neighbors import Neighbors, find_neighbors
 from ad.params import Score
 
 

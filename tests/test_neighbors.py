@@ -7,9 +7,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from ad import neighbors
-from ad.indices import faiss_neighbors, find_neighbors, recall
-from ad.neighbors import Neighbors, exact_neighbors
 from ad.exact import products
+from ad.neighbors import Neighbors, exact_neighbors, faiss_neighbors, find_neighbors, recall
 
 
 def brute_force(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +153,7 @@ def test_what_does_not_fit_together_is_refused():
     queries, bank = draw_floats(5, 3, seed=0), draw_floats(4, 3, seed=1)
     with pytest.raises(ValueError, match=r"score\.index='annoy' must be"):
         find_neighbors(queries, bank, 1, index="annoy")
-    with pytest.raises(ValueError, match=r"score\.num_neighbors=5 must be 1 to .* n_patches=4"):
+    with pytest.raises(ValueError, match=r"score\.num_neighbors=5 must be 1 to .* 4 patches"):
         find_neighbors(queries, bank, 5)
     with pytest.raises(ValueError, match=r"\(5, 3\) and bank \(4, 2\)"):
         find_neighbors(queries, bank[:, :2], 1)
