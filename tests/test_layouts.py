@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_data import save_csv, save_png, write_competition, write_mvtec
 
 from ad.data import ImageRecord
-from ad.layouts import detect_layout, list_files, read_layout
+from ad.layouts import detect_layout, read_layout
 
 UNIX = pytest.mark.skipif(os.name == "nt", reason="files of Unix")
 
@@ -382,8 +382,3 @@ def test_any_table_is_read_or_refused_in_one_line(tmp_path_factory, changes: lis
             raise
         paths = [(root / r.path).resolve() for r in records]
         assert all(path.is_relative_to(root.resolve()) and path.is_file() for path in paths)
-
-
-def test_list_files_gives_forward_slashes_and_sorts(small_mvtec: Path):
-    files, passed = list_files(small_mvtec)
-    assert files == sorted(files) and "test/blob/000.png" in files and not passed

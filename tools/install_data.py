@@ -21,7 +21,7 @@ from ad.cells import write_cells
 from ad.data import directory_hash, of_split
 from ad.determinism import sha256_file
 from ad.files import write_text
-from ad.layouts import VISA_SPLIT, detect_layout, list_files, read_layout, visa_split
+from ad.layouts import VISA_SPLIT, detect_layout, read_layout, visa_split
 from ad.params import read_params
 from ad.scan import scan
 
@@ -126,10 +126,9 @@ def install_own(folder: Path) -> None:
     records = scan(source, bits=read_params(given).image.bits)
     try:
         copy_to_incoming(source)
-        same = [(r.id, r.path) for r in read_layout(INCOMING)[0]] == [
-            (r.id, r.path) for r in records
-        ] and all(sha256_file(INCOMING / r.path) == r.sha256 for r in records)
-        if not same:
+        copied = read_layout(INCOMING)[0]
+        hashes = [sha256_file(INCOMING / r.path) for r in copied]
+        if hashes != [r.sha256 for r in records]:
             raise OSError(f"{folder}: the copy differs from its source; try again")
         with replaced():
             INCOMING.rename(DATA)
@@ -143,21 +142,19 @@ def install_own(folder: Path) -> None:
 
 
 def copy_to_incoming(source: Path) -> None:
-    """Copy the files of a data set; hidden ones, which may steer git or DVC, stay behind."""
+    """Copy a data set, checked before; hidden files, which may steer git or DVC, stay behind."""
     remove(INCOMING)
-    names = {name: source / name for name in list_files(source)[0]}
-    if detect_layout(source) == "visa" and (table := visa_split(source)):
-        names[VISA_SPLIT] = table  # it may lie beside the folder
-    for name, path in names.items():
-        target = INCOMING / name
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        except OSError as error:
-            raise OSError(
-                f"{path}: cannot be copied to {INCOMING}/ ({error.strerror}); make it readable, "
-                f"or free some space"
-            ) from None
+    hidden = shutil.ignore_patterns(".*", "@*")
+    try:
+        shutil.copytree(source, INCOMING, ignore=hidden, copy_function=shutil.copyfile)
+    except shutil.Error as error:  # lists all files that failed; the first says enough
+        path, _, reason = error.args[0][0]
+        raise OSError(
+            f"{path}: cannot be copied to {INCOMING}/ ({reason}); make it readable, or free space"
+        ) from None
+    if detect_layout(source) == "visa" and (table := visa_split(source)):  # it may lie beside
+        (INCOMING / VISA_SPLIT).parent.mkdir(exist_ok=True)
+        shutil.copyfile(table, INCOMING / VISA_SPLIT)
 
 
 def go_back() -> None:
