@@ -1,0 +1,129 @@
+"""Render executed notebooks as pages: code folded, formulas set, nothing from outside.
+
+Usage: python -m tools.pages FOLDER              pages of this run
+       python -m tools.pages reports --publish   all pages, with what is written about the run
+
+Conclusions are written by hand about the committed run: cells tagged "committed", and docs/front.md.
+They are on published pages alone, as another run may say something else.
+"""
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+import bleach
+import nbformat
+from latex2mathml.converter import convert
+from nbconvert.exporters import HTMLExporter
+from nbconvert.filters import markdown2html
+
+from ad.files import write_text
+
+NOTEBOOKS = Path("artifacts/notebooks")
+PIPELINE = ("01_features", "02_coreset", "03_threshold", "04_evaluate", "05_detector")
+TEMPLATE = Path(__file__).with_name("template")
+FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])", re.DOTALL)
+# What an output may hold; everything else shows as text.
+TAGS = {
+    *("a", "blockquote", "br", "code", "div", "em", "h2", "h3", "li", "ol", "p", "pre", "span"),
+    *("strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul"),
+}
+ATTRIBUTES = {"*": ["class"], "a": ["href"]}
+
+
+class PageExporter(HTMLExporter):
+    """Notebooks as whole pages, by the template beside this file."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(
+            template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], **options
+        )
+        self.register_filter("markdown2html", set_markdown)
+        self.register_filter("clean_html", clean)
+
+
+def clean(html: str) -> str:
+    """Leave in an output's HTML what cannot act; the rest shows as text."""
+    return bleach.clean(html, tags=TAGS, attributes=ATTRIBUTES, protocols={"https", "http"})
+
+
+def set_markdown(source: str) -> str:
+    """Turn Markdown into HTML, formulas into MathML."""
+    formulas = []
+
+    def keep(match: re.Match) -> str:
+        formulas.append(convert(match[1] or match[2], display="block" if match[1] else "inline"))
+        return f"\ue000{len(formulas) - 1}\ue001"  # no letters that Markdown, or the data, uses
+
+    parts = re.split(r"(```.*?```|`[^`]*`)", source, flags=re.DOTALL)  # code stays as it is
+    kept = "".join(part if part.startswith("`") else FORMULA.sub(keep, part) for part in parts)
+    return re.sub("\ue000(\\d+)\ue001", lambda m: formulas[int(m[1])], markdown2html(kept))
+
+
+def title_of(notebook: nbformat.NotebookNode, name: str) -> str:
+    """Return a page's title: its first heading."""
+    found = (
+        re.search(r"^# (.+)$", notebook.cells[0].source, re.MULTILINE) if notebook.cells else None
+    )
+    return found[1] if found else name
+
+
+def front_page(publish: bool) -> nbformat.NotebookNode:
+    """Make the front page: written by hand where it is published, else this run's result."""
+    v4 = nbformat.v4
+    if publish:
+        cells = [v4.new_markdown_cell(Path("docs/front.md").read_text(encoding="utf-8"))]
+    else:
+        words = "# The result of this run\n\nThe settings are those of `params.yaml`."
+        evaluated = nbformat.read(NOTEBOOKS / "04_evaluate.ipynb", as_version=4).cells
+        cells = [v4.new_markdown_cell(words)]
+        cells += [cell for cell in evaluated if "result" in cell.metadata.get("tags", [])]
+    return v4.new_notebook(cells=cells)
+
+
+def pages_of(publish: bool) -> dict[str, nbformat.NotebookNode]:
+    """Return the pages by name, in the order in which they lead to each other."""
+    found = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if not p.stem.endswith(".failed")]
+    names = [path.stem for path in found if publish or path.stem in PIPELINE]
+    pages = {"index": front_page(publish)}
+    for name in names:
+        pages[name] = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+        if not publish:
+            pages[name].cells = [
+                cell
+                for cell in pages[name].cells
+                if "committed" not in cell.metadata.get("tags", [])
+            ]
+    words = Path("docs/glossary.md").read_text(encoding="utf-8")
+    pages["glossary"] = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words)])
+    return pages
+
+
+def main(folder: Path, *, publish: bool) -> None:
+    """Write every page, and the files that they show."""
+    pages, exporter = pages_of(publish), PageExporter()
+    titles = [(name, title_of(page, name)) for name, page in pages.items()]
+    note = "Pictures of solar cells: ELPV data set, CC BY-NC-SA 4.0 (Buerhop-Lutz et al. 2018; "
+    note += "Deitsch et al. 2019, 2021). " if publish else "Of the images' owners. "
+    style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
+    for name, page in pages.items():
+        about = {"name": name, "title": title_of(page, name), "pages": titles, "style": style}
+        about |= {"note": note, "code": name not in ("index", "glossary"), "lang": "en"}
+        body, _ = exporter.from_notebook_node(page, {"page": about})
+        write_text(folder / f"{name}.html", body)
+    for figure in sorted(Path("artifacts/figures").glob("*.png")):
+        shutil.copyfile(figure, folder / figure.name)
+    if publish:
+        for name in pages.keys() - {"index", "glossary"}:
+            shutil.copyfile(NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.ipynb")
+        shutil.copyfile("artifacts/submission.csv", folder / "submission.csv")
+    print(f"Open {folder}/index.html in a browser.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--publish", action="store_true")
+    given = parser.parse_args()
+    main(given.folder, publish=given.publish)
