@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # what a code page lacks is escaped
             stream.reconfigure(errors="backslashreplace")
     try:
-        given = parser().parse_args(arguments)
+        given = parser().parse_intermixed_args(arguments)
         check(given)
         return run(given)
     except SystemExit as error:  # of argparse, which has said why

@@ -184,7 +184,13 @@ class Detector:
 
     def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return patch, fold and image sums and flags of pictures (n, height, width, 3)."""
-        return self.session.run(list(OUTPUTS), {"pixels": pixels})
+        *sums, flags = self.session.run(list(OUTPUTS), {"pixels": pixels})
+        if (flags != (sums[-1] / self.k > self.threshold)).any():
+            raise ValueError(
+                f"metadata and graph contradict each other: k={self.k} and "
+                f"threshold={self.threshold} do not give the flag"
+            )
+        return [*sums, flags]
 
     def rgb(self, picture: Picture) -> Image.Image:
         """Decode a picture: a file, a Pillow image, or an array (height, width, 3) of uint8.

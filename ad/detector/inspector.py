@@ -83,7 +83,7 @@ class Inspector:
         if maps is not None:
             maps.mkdir(parents=True, exist_ok=True)
         self.watch = Drift(detector.references) if drift is not None else None
-        self.lock = open_alone(state.with_name(f"{state.name}.lock")) if state else None
+        self.lock = open_alone(f"{state}.lock") if state else None
         if state is not None:
             if state.exists():
                 self.watch.restore(state)

@@ -166,7 +166,7 @@ def watch_folder(
                 note(f"{shown(folder)} is {'away; waiting for it' if away else 'back'}")
             for path in [*dict.fromkeys([*waiting, *looked.look()])]:
                 now, mark = time.monotonic(), mark_of(path)
-                name = written(path[len(looked.root) + 1 :])
+                name = written(Path(path).relative_to(folder))
                 if mark is None or (name, mark) in kept.done:
                     waiting.pop(path, None)
                     looked.finished.update([path] if mark else [])

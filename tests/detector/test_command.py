@@ -1,29 +1,37 @@
-"""The command: lines, tables, exit codes; new images of a folder, each once."""
+"""The command: lines, tables, files and exit codes; no input and no output ends it unsaid."""
 
+import csv
 import json
+import math
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from line_case import write_case
+from PIL import Image
 
-from ad.detector import command, watch
+from ad.detector import command
 from ad.detector.detector import Detector
-from ad.detector.drift import Drift
-from ad.detector.inspector import CHANGED, PASSED, REJECTED, UNREADABLE, WRONG, Inspector, Rates
+from ad.detector.inspector import CHANGED, NOTHING, PASSED, REJECTED, UNREADABLE, WRONG
+from ad.determinism import cpu_quota
 
-ROOT = Path(__file__).resolve().parents[2]
+unix = pytest.mark.skipif(os.name == "nt", reason="names, pipes and devices of Unix")
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> Path:
     return write_case(tmp_path_factory.mktemp("case"))
+
+
+@pytest.fixture(scope="module")
+def images(case) -> Path:
+    return case.parent / "images"
 
 
 def run(case: Path, capsys, *arguments: object) -> tuple[int, list[dict], str]:
@@ -33,62 +41,177 @@ def run(case: Path, capsys, *arguments: object) -> tuple[int, list[dict], str]:
     return code, [json.loads(line) for line in said.out.splitlines()], said.err
 
 
-def test_a_line_an_image_and_the_exit_code(case, capsys):
-    images = case.parent / "images"
+def shell(case: Path, arguments: str, **more) -> subprocess.CompletedProcess:
+    """Run the command by a shell, as a process of its own; ``$A`` is the command with detector."""
+    start = {"A": f"{sys.executable} -m ad.inspect {case}", "PYTHONPATH": str(Path.cwd())}
+    how = {"shell": True, "capture_output": True, "timeout": 60, "executable": "/bin/bash"}
+    environment = os.environ | start | more.pop("env", {})
+    return subprocess.run(arguments, env=environment, **how | more)
+
+
+def test_a_line_an_image_and_the_exit_code(case, images, capsys):
     code, rows, _ = run(case, capsys, images)
     assert code == REJECTED
-    assert [Path(row["id"]).stem for row in rows] == [
-        "defect_0",
-        "defect_1",
-        "normal_0",
-        "normal_1",
-    ]
+    names = ["defect_0", "defect_1", "normal_0", "normal_1"]
+    assert [Path(row["id"]).stem for row in rows] == names
     assert [row["decision"] for row in rows] == ["reject", "reject", "pass", "pass"]
     expected = Detector.load(case).score(images / "defect_0.png")
     assert (rows[0]["score"], rows[0]["sha256"]) == (expected.score, expected.sha256)
+    first = expected.regions[0]
+    own = {"box": list(first.box), "area": first.area, "score": first.score, "share": first.share}
+    assert rows[0]["regions"][0] == own and rows[0]["size"] == [48, 48]
     assert run(case, capsys, images / "normal_0.png")[0] == PASSED
 
 
-def test_a_damaged_image_is_a_line_and_the_rest_goes_on(case, capsys, tmp_path):
-    shutil.copytree(case.parent / "images", tmp_path / "images")
-    (tmp_path / "images" / "damaged.png").write_bytes(b"no image")
-    code, rows, _ = run(case, capsys, tmp_path / "images", tmp_path / "none.png")
-    assert code == UNREADABLE
-    errors = [row for row in rows if "error" in row]
-    assert len(rows) == 6 and len(errors) == 2
-    assert all("\n" not in row["error"] for row in errors)
-
-
-def test_paths_from_standard_input_a_table_and_maps(case, capsys, tmp_path, monkeypatch):
-    paths = sorted((case.parent / "images").iterdir())
-    lines = [f"{path}\n" for path in paths]
-    monkeypatch.setattr("sys.stdin", iter(lines))
-    code = command.main([str(case), "-", "--table", "--maps", str(tmp_path / "maps")])
-    out = capsys.readouterr().out.splitlines()
-    assert code == REJECTED and len(out) == 4
-    assert out[0].startswith("reject") and out[3].startswith("pass")
-    written = sorted(path.name for path in (tmp_path / "maps").rglob("*.png"))
-    assert written == [f"{path.name}.png" for path in paths]
-
-
-def test_rates_reject_and_ask_to_look_again(case, capsys):
-    images = case.parent / "images"
-    code, rows, _ = run(case, capsys, images, "--alarm", 0.04, "--review", 0.9999)
+def test_small_regions_are_left_out_and_decide_nothing(case, images, capsys):
+    _, rows, _ = run(case, capsys, images)
+    area = max(region["area"] for row in rows for region in row["regions"])
+    code, fewer, _ = run(case, capsys, images, "--min-area", area)
     assert code == REJECTED
-    assert [row["decision"] for row in rows[:2]] == ["reject", "reject"]
-    assert all(row["decision"] in ("pass", "review") for row in rows[2:])
+    assert [row["decision"] for row in fewer] == [row["decision"] for row in rows]
+    assert {region["area"] for row in fewer for region in row["regions"]} == {area}
+
+
+def damaged_files(folder: Path, whole: Path) -> set[str]:
+    """Write files that end decoders in many ways; return their names."""
+    folder.mkdir()
+    content = whole.read_bytes()
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_bytes(b"no image")
+    (folder / "half.png").write_bytes(content[: len(content) // 2])
+    (folder / "postscript.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    Image.open(whole).save(folder / "web.jpg", format="webp")
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(folder / "float.tif")
+    (folder / "directory.tif").write_bytes(b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40)
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    return {path.name for path in folder.iterdir()}
+
+
+@unix
+def test_what_cannot_be_read_is_a_line_and_the_rest_goes_on(case, images, capsys, tmp_path):
+    names = damaged_files(tmp_path / "in", images / "normal_0.png")
+    shutil.copyfile(images / "normal_0.png", tmp_path / "in" / "last.png")
+    os.mkfifo(tmp_path / "pipe.png")  # waiting for it would take for ever
+    given = [tmp_path / "in", tmp_path / "pipe.png", tmp_path / "none.png", "/dev/zero", "x" * 300]
+    code, rows, _ = run(case, capsys, *given)
+    errors = {Path(row["id"]).name: row["error"] for row in rows if "error" in row}
+    assert code == UNREADABLE and set(errors) == names | {"pipe.png", "none.png", "zero", "x" * 300}
+    assert all(0 < len(text) < 600 and text.isprintable() for text in errors.values())
+    assert "no such file or folder" in errors["none.png"]
+    assert [row["decision"] for row in rows if "error" not in row] == ["pass"]
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), MemoryError(), RecursionError("\x1b[2J\n")])
+def test_any_exception_of_an_image_is_its_line(case, images, capsys, monkeypatch, error):
+    def score(self, path):
+        raise error
+
+    monkeypatch.setattr(Detector, "score", score)
+    code, rows, _ = run(case, capsys, images)
+    assert code == UNREADABLE and len(rows) == 4
+    assert all(row["error"] and row["error"].isprintable() for row in rows)
+
+
+@pytest.mark.parametrize("names", [[], ["a.webp", "b.webp", "notes"], [".a/b.png", "@eaDir/a.png"]])
+def test_nothing_inspected_is_not_all_passed(case, images, capsys, tmp_path, names):
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(images / "normal_0.png", tmp_path / "in" / name)
+    code, rows, said = run(case, capsys, tmp_path / "in")
+    assert (code, rows) == (NOTHING, []) and "nothing was inspected" in said
+    if "notes" in names:
+        assert "2 .webp" in said and "1 without an ending" in said
+    else:
+        assert f"{1 + len(names)} folder hidden, unreadable or without images" in said
+    code, _, said = run(case, capsys, tmp_path / "in", images / "normal_0.png")
+    assert code == PASSED and "passed over" in said
+
+
+@unix
+def test_paths_from_standard_input(case, images, tmp_path):
+    """Blank lines are not the working folder, CR LF ends a line, a name need not be UTF-8."""
+    odd = os.fsencode(tmp_path) + b"/\xff.png"
+    shutil.copyfile(images / "normal_0.png", odd)
+    lines = b"\n  \r\n" + os.fsencode(images / "normal_1.png") + b"\r\n" + odd + b"\n"
+    done = shell(case, "$A -", input=lines, cwd=images)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == PASSED, done.stderr
+    assert [Path(row["id"]).name for row in rows] == ["normal_1.png", "\\xff.png"]
+    assert shell(case, "$A -", input=b"\n\n", cwd=images).returncode == NOTHING
+
+
+def test_the_table_has_a_header_and_prints_no_control_characters(case, images, capsys, tmp_path):
+    name = "a\x1b[31m\r\nreject \u202egnp.png"
+    shutil.copyfile(images / "defect_0.png", tmp_path / name)
+    (tmp_path / "b\x1b.png").write_bytes(b"")
+    assert command.main([str(case), str(tmp_path), "--table"]) == UNREADABLE
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:5] == ["decision", "score", "p-value", "share", "ms"] and len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert lines[0].startswith("reject") and r"a\x1b[31m\r\nreject \u202egnp.png" in lines[0]
+    assert header.index("image") == lines[0].index(str(tmp_path))
+    rows = run(case, capsys, tmp_path)[1]
+    assert Path(rows[0]["id"]).name == name  # JSON holds it all, in ASCII
+
+
+@unix
+def test_output_that_a_code_page_lacks_is_escaped(case, images, tmp_path):
+    shutil.copyfile(images / "normal_0.png", tmp_path / "정상.png")
+    for table in ("", "--table"):
+        done = shell(case, f"$A {table} {tmp_path}", env={"PYTHONIOENCODING": "ascii"})
+        assert done.returncode == PASSED and rb"\uc815\uc0c1.png" in done.stdout
+
+
+@unix
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("$A images images images | head -1; exit ${PIPESTATUS[0]}", b"nobody reads the output"),
+        ("$A images > /dev/full", b"No space left"),
+        ("$A images --maps normal.png", b"File exists"),
+        ("$A images --drift 0.1 --state .", b"directory"),
+        ("$A images --csv nowhere.png/x", b"nowhere.png"),
+        ("$A images --report /proc/none", b"/proc/none"),
+    ],
+)
+def test_what_ends_the_command_is_one_line_and_its_own_code(case, images, tmp_path, line, words):
+    (tmp_path / "images").symlink_to(images)
+    for name in ("normal.png", "nowhere.png"):
+        (tmp_path / name).write_bytes(b"")
+    done = shell(case, line, cwd=tmp_path)
+    assert done.returncode == WRONG, done.stderr
+    assert words in done.stderr and done.stderr.count(b"\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(KeyError("x"), "'x'"), (KeyboardInterrupt(), "stopped before the end")]
+)
+def test_neither_a_fault_nor_a_stop_is_a_rejection(case, images, capsys, monkeypatch, error, words):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Detector, "load" if isinstance(error, KeyError) else "rgb", fail)
+    code, rows, said = run(case, capsys, images)
+    assert (code, rows, said) == (WRONG, [], f"error: {words}\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "give images"),
-        (["x.png", "--watch", "y"], "give images"),
+        (["x.png", "--watch", "."], "give images"),
         (["x.png", "--alarm", "0.001"], "at least 999"),
         (["x.png", "--alarm", "0.2", "--review", "0.1"], "must not be below"),
         (["x.png", "--drift", "2"], "--drift=2.0"),
         (["x.png", "--state", "s"], "--state"),
+        (["x.png", "--results", "r"], "--results is of --watch"),
+        (["x.png", "--threads", "0"], "threads=0"),
+        (["x.png", "--maps", "m", "--report", "r"], "--maps or --report"),
+        (["x.png", "--expect", "0" * 64], "not the one expected"),
         (["--watch", "nowhere"], "no such folder"),
+        ([".", "--maps", "maps"], "lies inside"),
+        (["--watch", ".", "--report", "report"], "lies inside"),
     ],
 )
 def test_wrong_use_is_one_line(case, capsys, arguments, words):
@@ -97,163 +220,101 @@ def test_wrong_use_is_one_line(case, capsys, arguments, words):
     assert words in said and said.count("\n") == 1
 
 
-def inspector(case: Path, **how) -> Inspector:
-    return Inspector(Detector.load(case, threads=1), Rates(), **how)
+def test_rates_reject_and_ask_to_look_again(case, images, capsys):
+    code, rows, _ = run(case, capsys, images, "--alarm", 0.04, "--review", 0.9999)
+    assert code == REJECTED
+    assert [row["decision"] for row in rows[:2]] == ["reject", "reject"]
+    assert all(row["decision"] in ("pass", "review") for row in rows[2:])
 
 
-def looks(n: int):
-    """Go on for n looks."""
-    left = iter(range(n))
-    return lambda: next(left, None) is not None
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(watch, "POLL", 0.0)
-    monkeypatch.setattr(watch, "SETTLED", 0.0)
-    monkeypatch.setattr(watch, "PATIENCE", 0.05)
-
-
-def test_a_watch_takes_each_image_once_also_after_a_restart(case, tmp_path, quick):
-    folder, results = tmp_path / "in", tmp_path / "r.jsonl"
-    shutil.copytree(case.parent / "images", folder)
-    seen: list[dict] = []
-    how = {"show": seen.append}
-    watch.watch_folder(inspector(case), folder, results, **how, go_on=looks(3))
-    assert len(seen) == 4
-    with results.open("ab") as stream:
-        stream.write(b'{"id": "cut off by a kill')
-    shutil.copyfile(folder / "normal_0.png", folder / "later.png")
-    watch.watch_folder(inspector(case), folder, results, **how, go_on=looks(3))
-    assert [row["file"] for row in seen[4:]] == ["later.png"]
-    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    assert rows == seen
-
-
-def test_a_growing_image_waits_and_a_damaged_one_is_said_once(case, tmp_path, quick):
-    folder, content = tmp_path / "in", (case.parent / "images/normal_0.png").read_bytes()
-    folder.mkdir()
-    growing = folder / "growing.png"
-    growing.write_bytes(content[: len(content) // 2])
-    seen: list[dict] = []
-    watching = inspector(case)
-    how = {"show": seen.append}
-    watch.watch_folder(watching, folder, None, **how, go_on=looks(2))
-    assert seen == []  # it may still grow
-    growing.write_bytes(content)
-    watch.watch_folder(watching, folder, None, **how, go_on=looks(3))
-    assert [("error" in row, row["file"]) for row in seen] == [(False, "growing.png")]
-    assert watching.exit_code() == PASSED  # that it could not be read for a while does not count
-    (folder / "damaged.png").write_bytes(content[:40])
-    until = time.monotonic() + 0.5
-    watch.watch_folder(watching, folder, None, **how, go_on=lambda: time.monotonic() < until)
-    assert [("error" in row, row["file"]) for row in seen[1:]] == [(True, "damaged.png")]
-
-
-def test_results_of_something_else_are_not_overwritten(case, tmp_path):
-    (tmp_path / "in").mkdir()
-    notes, whole = tmp_path / "notes.txt", '{"id": "a", "file": "a", "mark": [1, 2]}\n'
-    for number, text in ((1, "mine\n"), (1, "mine, without an end"), (2, whole + "mine")):
-        notes.write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError, match=rf"notes\.txt, line {number}: no result of a watch"):
-            watch.watch_folder(inspector(case), tmp_path / "in", notes, show=print, go_on=looks(1))
-        assert notes.read_text(encoding="utf-8") == text
-
-
-def test_maps_among_the_watched_images_are_refused(case, tmp_path):
-    (tmp_path / "in").mkdir()
-    watching = inspector(case, maps=tmp_path / "in" / "maps")
-    with pytest.raises(ValueError, match="lies inside --watch"):
-        watch.watch_folder(watching, tmp_path / "in", None, show=print, go_on=looks(1))
-
-
-def test_images_of_one_name_have_a_map_each(case, capsys, tmp_path):
-    for folder, name in (("a", "defect_0"), ("b", "normal_0")):
+def test_maps_of_one_name_or_a_long_one_lie_below_their_folder(case, images, capsys, tmp_path):
+    for folder in ("a", "b"):
         (tmp_path / "in" / folder).mkdir(parents=True)
-        shutil.copyfile(case.parent / f"images/{name}.png", tmp_path / f"in/{folder}/0.png")
-    _, rows, _ = run(case, capsys, tmp_path / "in", "--maps", tmp_path / "maps")
-    one, other = (Path(row["map"]) for row in rows)
-    assert one != other and one.read_bytes() != other.read_bytes()
+        shutil.copyfile(images / f"{'defect' if folder == 'a' else 'normal'}_0.png",
+                        tmp_path / "in" / folder / "0.png")  # fmt: skip
+    shutil.copyfile(images / "normal_0.png", tmp_path / "in" / f"{'n' * 240}.png")
+    maps = tmp_path / "maps"
+    code, rows, _ = run(case, capsys, tmp_path / "in", "--maps", maps)
+    assert code == REJECTED
+    written = [Path(row["map"]) for row in rows]
+    assert sorted(maps.iterdir()) == sorted(written) and len(set(written)) == 3
+    assert written[0].read_bytes() != written[1].read_bytes()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-def test_killed_under_fire_every_whole_image_has_one_result(case, tmp_path):
-    folder, results = tmp_path / "in", tmp_path / "r.jsonl"
-    folder.mkdir()
-    source = sorted((case.parent / "images").iterdir())
-    arguments = ["-m", "ad.inspect", case, "--watch", folder, "--results", results]
-    rng, n_images = np.random.default_rng(0), 60
-    for part in range(3):
-        process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)], cwd=ROOT, stdout=subprocess.DEVNULL
-        )
-        for n in range(part * 20, part * 20 + 20):
-            shutil.copyfile(source[n % 4], folder / f"{n:03d}.png")
-            time.sleep(float(rng.uniform(0, 0.02)))
-        deadline = time.monotonic() + 30
-        wanted = part * 20 + (20 if part == 2 else 7)
-        while time.monotonic() < deadline:
-            if results.exists() and results.read_bytes().count(b"\n") >= wanted:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL if part < 2 else signal.SIGINT)
-        code = process.wait(timeout=30)
-    assert code == REJECTED  # of the last part
-    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    assert sorted(row["file"] for row in rows) == [f"{n:03d}.png" for n in range(n_images)]
+def test_a_map_that_fails_is_a_note_in_its_line(case, images, capsys, tmp_path, monkeypatch):
+    def overlay(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Detector, "overlay", overlay)
+    code, rows, _ = run(case, capsys, images, "--maps", tmp_path)
+    assert code == REJECTED and all("no space" in row["map_error"] for row in rows)
+    assert [row["decision"] for row in rows] == ["reject", "reject", "pass", "pass"]
 
 
-def stream_of(rng: np.random.Generator, n: int, *, folds: int = 3) -> np.ndarray:
-    return rng.gamma(4, size=(n, folds)) * 1000
+def test_a_report_shows_what_did_not_pass_and_a_csv_all(case, images, capsys, tmp_path):
+    name = '<img src=x onerror="alert(1)">.png'
+    (tmp_path / "in").mkdir()
+    for source, target in (("defect_0", name), ("defect_1", "%41 #.png"), ("normal_0", "0.png")):
+        shutil.copyfile(images / f"{source}.png", tmp_path / "in" / target)
+    (tmp_path / "in" / "damaged.png").write_bytes(b"")
+    run(case, capsys, tmp_path / "in", "--report", tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "4 pictures inspected, 3 did not pass" in page and "<img src=x" not in page
+    assert page.count("<img loading") == 2 and "damaged.png: cannot be decoded" in page
+    links = [unquote(link) for link in re.findall(r'src="maps/([^"]+)"', page)]
+    maps = sorted(path.name for path in (tmp_path / "report" / "maps").iterdir())
+    assert sorted(links) == maps  # of two pictures
+    with (tmp_path / "report" / "results.csv").open(encoding="utf-8-sig", newline="") as stream:
+        rows = {Path(row["id"]).name: row for row in csv.DictReader(stream)}
+    assert set(rows) == {name, "%41 #.png", "0.png", "damaged.png"}
+    flagged, passed = rows["%41 #.png"], rows["0.png"]
+    assert float(flagged["share"]) > 1 and int(flagged["right"]) > int(flagged["left"])
+    assert (passed["decision"], passed["left"]) == ("pass", "")
+    assert "cannot be decoded" in rows["damaged.png"]["error"]
 
 
-def test_drift_is_silent_while_nothing_changes_and_with_some_defects():
-    rng, highest = np.random.default_rng(0), []
-    for seed in range(20):
-        scores = stream_of(rng, 500)
-        scores[rng.random(500) < 0.05] *= 10  # defects
-        watched = Drift(list(stream_of(rng, 60).T), seed=seed)
-        highest.append(max(watched.add(row) for row in scores))
-    assert sum(value >= 20 for value in highest) <= 4  # Ville: at most one in 20, expected
-    assert max(highest) < 1000
+@unix
+def test_no_cell_of_the_csv_is_a_formula(case, images, tmp_path):
+    """An id is a path, so a folder before it changes nothing but how a spreadsheet reads it."""
+    for name in ("=1+1.png", "+1.png", "@a.png"):
+        shutil.copyfile(images / "normal_0.png", tmp_path / name)
+    done = shell(case, "$A --csv r.csv '=1+1.png' +1.png @a.png =none.png", cwd=tmp_path)
+    assert done.returncode == UNREADABLE
+    cells = (tmp_path / "r.csv").read_text(encoding="utf-8-sig").replace("\n", ",").split(",")
+    assert {"./=1+1.png", "./+1.png", "./@a.png"} <= set(cells)
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@"))]
 
 
-def test_drift_speaks_soon_after_a_change_and_says_since_when():
-    for seed, factor in enumerate((1.6, 0.6, 3.0)):
-        rng = np.random.default_rng(seed)
-        watched = Drift(list(stream_of(rng, 60).T), seed=seed)
-        for row in stream_of(rng, 200):
-            assert not watched.alarm(watched.add(row), 0.001)
-        changed = factor * stream_of(rng, 200)
-        said = (watched.alarm(watched.add(row), 0.001) for row in changed)
-        words = next(text for text in said if text)
-        assert watched.seen - 200 < (50 if factor == 3.0 else 150)
-        since = int(words.partition("about image ")[2].split()[0])
-        assert abs(since - 200) < 60, words
-
-
-def test_the_state_of_a_watch_outlives_a_restart(tmp_path):
-    rng = np.random.default_rng(3)
-    held_out, scores = list(stream_of(rng, 60).T), stream_of(rng, 40)
-    whole = Drift(held_out)
-    values = [whole.add(row) for row in scores]
-    first = Drift(held_out)
-    for row in scores[:25]:
-        first.add(row)
-    first.save(tmp_path / "state.json")
-    second = Drift(held_out)
-    second.restore(tmp_path / "state.json")
-    assert [second.add(row) for row in scores[25:]] == values[25:]
-    (tmp_path / "state.json").write_text('{"counts": [{"1": "x"}]}', encoding="utf-8")
-    with pytest.raises(ValueError, match="remove it to start anew"):
-        second.restore(tmp_path / "state.json")
-
-
-def test_the_command_says_that_images_have_changed(case, capsys, tmp_path):
-    names = [case.parent / "images" / "defect_0.png"] * 60
+def test_the_command_says_that_images_have_changed(case, images, capsys, tmp_path):
+    names = [images / "defect_0.png"] * 60
     state = tmp_path / "state.json"
     code, rows, said = run(case, capsys, *names, "--drift", 0.01, "--state", state)
     assert code == CHANGED
     assert "no longer like the training images" in said
     assert "changed" in rows[-1] and "changed" not in rows[0]
-    assert state.is_file()
+    seen = json.loads(state.read_text(encoding="utf-8"))["seen"]
+    run(case, capsys, images, "--drift", 0.01, "--state", state)
+    assert json.loads(state.read_text(encoding="utf-8"))["seen"] == seen + 4
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/a/b", {"a/b/cpu.max": "50000 100000", "a/cpu.max": "max 100000"}, 0.5),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000"}, 2),
+        ("0::/host/path", {"cpu.max": "150000 100000"}, 1.5),  # a container sees its own as root
+        ("4:cpu,cpuacct:/d", {"cpu,cpuacct/d/cpu.cfs_quota_us": "300000\n",
+                              "cpu,cpuacct/d/cpu.cfs_period_us": "100000\n"}, 3),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ("0::/", {"cpu.max": "rubbish"}, math.inf),
+        (None, {}, math.inf),
+    ],
+)  # fmt: skip
+def test_quotas_of_containers_bound_the_cores(tmp_path, groups, files, cores):
+    for name, text in files.items():
+        (tmp_path / "sys/fs/cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys/fs/cgroup" / name).write_text(text, encoding="utf-8")
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(groups + "\n", encoding="utf-8")
+    assert cpu_quota(tmp_path) == cores

@@ -1,16 +1,27 @@
 """An image gets the same verdict however it comes; what is wrong is said in a line."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from line_case import SIZE, write_case
 from PIL import Image
+from scipy import ndimage
 
+from ad.detector import detector as module
+from ad.detector.check import Expected, check_detector
+from ad.detector.contract import sealed
+from ad.detector.make import add_resizing
+from ad.detector.regions import connected, frame_of, regions_of
+from ad.determinism import available_cores
+from ad.images import InputRule
 from ad.inspect import Detector
-from ad.detector.check import ROOMS, Expected, check_detector, code_sha256
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +69,9 @@ def test_the_same_alone_in_a_batch_from_a_file_and_from_memory(case, detector, p
 
 def test_other_sizes_are_resized_as_the_study_does(detector, pictures):
     large = Image.open(pictures[0]).resize((3 * SIZE, 2 * SIZE))
-    resized = large.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     rule = detector.about["image"]["interpolation"]
-    expected = (
-        resized if rule == "bicubic" else large.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    )
-    np.testing.assert_array_equal(detector.pixels(large), np.asarray(expected))
+    resized = large.resize((SIZE, SIZE), Image.Resampling[rule.upper()])
+    np.testing.assert_array_equal(detector.pixels(large), np.asarray(resized))
 
 
 def test_p_values_count_held_out_normals_that_score_as_high(detector):
@@ -110,6 +118,158 @@ def test_what_is_no_detector_is_one_line(content, tmp_path, one_line):
         Detector.load(tmp_path / "none.onnx")
 
 
+def test_a_flipped_bit_anywhere_in_the_file_is_found(case, tmp_path):
+    whole = case.read_bytes()
+    for place in np.random.default_rng(0).integers(0, 8 * len(whole), 40).tolist():
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        (tmp_path / "d.onnx").write_bytes(content)
+        with pytest.raises(ValueError, match=r"d\.onnx: (damaged|no detector file)"):
+            Detector.load(tmp_path / "d.onnx")
+
+
+def test_a_file_can_be_pinned_from_outside(case):
+    sha256 = hashlib.sha256(case.read_bytes()).hexdigest()
+    Detector.load(case, expect=sha256.upper())
+    with pytest.raises(ValueError, match=f"its SHA-256 is {sha256}, not the one expected"):
+        Detector.load(case, expect="0" * 64)
+
+
+def test_weights_in_another_file_are_refused(case, tmp_path):
+    model = onnx.load(case)
+    onnx.save(
+        model, tmp_path / "d.onnx", save_as_external_data=True, location="w", size_threshold=0
+    )
+    blank = (tmp_path / "d.onnx").read_bytes().replace(digest_of(case), b"0" * 64)
+    (tmp_path / "d.onnx").write_bytes(sealed(blank))
+    with pytest.raises(ValueError, match="weights lie in another file"):
+        Detector.load(tmp_path / "d.onnx")
+
+
+def digest_of(path: Path) -> bytes:
+    return Detector.load(path, threads=1).about["digest"].encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"k": 0}, "k=0"),
+        ({"k": -5}, "k=-5"),
+        ({"k": 2.0}, "k=2.0"),
+        ({"k": 500}, "k=500 .* do not give the flag"),
+        ({"k": 1}, "no sums over k=1"),
+        ({"held_out": [[1.0]]}, r"fold_sums of shape \(2,\) and \(1,\)"),
+        ({"camera": [64, 32]}, r"pixels of shape \(48, 48, 3\) and \(32, 64, 3\)"),
+        ({"threshold": float("nan")}, "threshold=nan"),
+        ({"threshold": 1e9}, "threshold=1.*do not give the flag"),
+        ({"patch_threshold": -1.0}, "patch_threshold=-1"),
+        ({"format": 2}, "format 2, this version reads 3; export it anew"),
+        (
+            {"why_not": "cv.aggregate=mean has no exact form"},
+            "^cv.aggregate=mean has no exact form",
+        ),
+        ({"self_test": "0" * 64}, "numbers are not exact"),
+    ],
+)
+def test_metadata_that_are_not_the_graph_s_are_refused(detector, change, words):
+    with pytest.raises(ValueError, match=words):
+        Detector(detector.session, detector.about | change)
+
+
+def test_an_engine_that_is_not_exact_is_refused(detector, case, monkeypatch, one_line):
+    """Planted: an engine whose sums differ by one in one patch of the probe picture."""
+
+    class Engine(onnxruntime.InferenceSession):
+        def run(self, names, feed):
+            patches, *rest = super().run(names, feed)
+            patches[0, 2, 3] += 1
+            return [patches, *rest]
+
+    monkeypatch.setattr(module.onnxruntime, "InferenceSession", Engine)
+    with pytest.raises(ValueError) as caught:
+        Detector.load(case)
+    one_line(caught, "detector.onnx", "not exact (self-test)")
+
+
+@pytest.mark.parametrize("threads", [None, 1, 5000])
+def test_no_more_threads_than_cores(case, monkeypatch, threads):
+    seen = []
+
+    def session(content, options, **how):
+        seen.append(options.intra_op_num_threads)
+        return onnxruntime.capi._pybind_state  # not used: loading ends here
+
+    monkeypatch.setattr(module, "onnxruntime", SimpleNamespace(
+        SessionOptions=onnxruntime.SessionOptions, InferenceSession=session))  # fmt: skip
+    with pytest.raises(ValueError):
+        Detector.load(case, threads=threads)
+    assert seen == [min(threads or available_cores(), available_cores())]
+    for few in (0, -3):
+        with pytest.raises(ValueError, match=f"threads={few} must be at least 1"):
+            Detector.load(case, threads=few)
+
+
+def test_a_camera_s_pictures_are_taken_as_they_are(case, detector, tmp_path, one_line):
+    add_resizing(tmp_path / "camera.onnx", case, (90, 60))
+    camera = Detector.load(tmp_path / "camera.onnx", threads=1)
+    picture = Image.open(case.parent / "images" / "defect_0.png").resize((90, 60))
+    assert numbers(camera.score(picture)) == numbers(detector.score(picture))
+    with pytest.raises(ValueError) as caught:
+        camera.score(picture.resize((60, 90)))
+    one_line(caught, "60 x 90", "90 x 60")
+
+
+def test_connected_parts_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    grids = [rng.random(rng.integers(1, 20, 2)) < rng.uniform(0.1, 0.9) for _ in range(200)]
+    for marked in [*grids, np.zeros((3, 4), bool), np.ones((1, 1), bool)]:
+        labels, count = ndimage.label(marked, structure=np.ones((3, 3)))
+        parts = connected(marked)
+        assert len(parts) == count
+        for number, part in enumerate(parts, 1):
+            own = {tuple(cell) for cell in np.argwhere(labels == number).tolist()}
+            assert {tuple(cell) for cell in part.tolist()} == own and len(part) == len(own)
+
+
+def test_regions_of_a_grid_by_hand():
+    scores = np.zeros((3, 4))
+    scores[0, 0], scores[1, 1], scores[1, 3] = 5, 7, 9  # the first two touch at a corner
+    one, two = regions_of(scores, 4.0, 10.0, (100.0, 50.0, 40.0, 60.0))  # cells of 10 x 20
+    assert (one.box, one.area, one.score, one.share) == ((130, 70, 140, 90), 200, 9.0, 0.9)
+    assert (two.box, two.area, two.score, two.share) == ((100, 50, 120, 90), 400, 7.0, 0.7)
+    assert regions_of(scores, 9.0, 10.0, (0.0, 0.0, 40.0, 60.0)) == ()  # above, not at
+
+
+@pytest.mark.parametrize("region", [None, (0.1, 0.2, 0.8, 0.9)])
+@pytest.mark.parametrize("resize", [None, 80])
+def test_a_frame_leads_from_the_input_back_to_the_picture(region, resize):
+    """A bright block of the picture is found in the input, and brought back where it was."""
+    rule, block = InputRule((64, 72), resize, region=region), (150, 110, 230, 180)
+    pixels = np.zeros((300, 400, 3), np.uint8)
+    pixels[block[1] : block[3], block[0] : block[2]] = 255
+    rows, columns = np.nonzero(rule.pixels(Image.fromarray(pixels))[..., 0] > 127)
+    left, top, width, height = frame_of(rule, 400, 300)
+    across, down = width / 72, height / 64
+    found = (left + columns.min() * across, top + rows.min() * down,
+             left + (columns.max() + 1) * across, top + (rows.max() + 1) * down)  # fmt: skip
+    np.testing.assert_allclose(found, block, atol=0.6 * max(across, down))
+
+
+def test_what_was_found_is_where_the_defect_is(detector, pictures):
+    large = Image.open(pictures[0]).resize((4 * SIZE, 2 * SIZE), Image.Resampling.NEAREST)
+    verdict = detector.score(large)
+    bright = np.argwhere(np.asarray(large)[..., 0] > 240)
+    top, left, bottom, right = *bright.min(axis=0), *bright.max(axis=0)
+    box, cell = verdict.regions[0].box, 4 * SIZE // 6
+    assert verdict.size == large.size
+    assert box[0] < (left + right) / 2 < box[2] and box[1] < (top + bottom) / 2 < box[3]
+    assert box[0] > left - 2 * cell and box[2] < right + 2 * cell
+    assert verdict.regions[0].score == verdict.score
+    assert verdict.regions[0].share == verdict.score / detector.threshold > 1
+    calm = detector.score(pictures[3])
+    assert all(region.share < 1 for region in calm.regions)
+
+
 @pytest.mark.parametrize(
     "array", [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)]
 )
@@ -117,6 +277,13 @@ def test_an_array_that_is_no_picture_is_refused(array, detector, one_line):
     with pytest.raises(ValueError) as caught:
         detector.score(array)
     one_line(caught, str(array.dtype), "RGB")
+
+
+@pytest.mark.parametrize("shape", [(0, 10, 3), (10, 0, 3)])
+def test_a_picture_without_pixels_is_refused(shape, detector):
+    for picture in (np.zeros(shape, np.uint8), Image.new("RGB", shape[1::-1])):
+        with pytest.raises(ValueError, match=f"{shape[1]} x {shape[0]} pixels"):
+            detector.score(picture)
 
 
 def test_one_differing_bit_is_said(detector, pictures):
@@ -145,13 +312,17 @@ def test_one_differing_bit_is_said(detector, pictures):
 def test_the_map_is_hot_where_the_defect_is(detector, pictures):
     verdict = detector.score(pictures[0])
     assert detector.anomaly_map(verdict).shape == (SIZE, SIZE)
-    drawn = np.asarray(detector.overlay(pictures[0], verdict), dtype=int)
+    drawn = np.asarray(detector.overlay(pictures[0], verdict, ()), dtype=int)
     plain = detector.pixels(pictures[0]).astype(int)
     row, column = np.unravel_index(detector.anomaly_map(verdict).argmax(), (SIZE, SIZE))
     assert abs(drawn - plain)[row, column].sum() > 0
-    calm = detector.score(pictures[3])
-    assert abs(np.asarray(detector.overlay(pictures[3], calm), dtype=int)
-               - detector.pixels(pictures[3])).mean() < abs(drawn - plain).mean()  # fmt: skip
+    calm = detector.overlay(pictures[3], detector.score(pictures[3]), ())
+    other = np.asarray(calm, dtype=int) - detector.pixels(pictures[3])
+    assert abs(other).mean() < abs(drawn - plain).mean()
+    framed = np.asarray(detector.overlay(pictures[0], verdict), dtype=int)
+    changed = np.argwhere((framed != drawn).any(axis=2))
+    top, left, bottom, right = (8 * edge for edge in verdict.regions[0].cells)  # 6 x 6 patches
+    assert [*changed.min(axis=0), *changed.max(axis=0)] == [top, left, bottom - 1, right - 1]
 
 
 def test_a_line_needs_numpy_pillow_and_onnx_runtime_alone():
@@ -162,18 +333,8 @@ def test_a_line_needs_numpy_pillow_and_onnx_runtime_alone():
     said = subprocess.run(
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
     ).stdout
-    for name in ("torch", "scipy", "sklearn", "timm", "pydantic", "matplotlib", "onnx", "faiss"):
+    for name in ("torch", "scipy", "sklearn", "pandas", "pydantic", "matplotlib", "onnx", "faiss"):
         assert f"'{name}'" not in said, name
-
-
-def test_the_code_s_hash_follows_the_code(tmp_path):
-    for room in ROOMS:
-        (tmp_path / room).mkdir()
-        (tmp_path / room / "a.py").write_text(room, encoding="utf-8")
-    for room in ("ad", "integer", "line", "pretrained", "validation"):
-        before = code_sha256(tmp_path)
-        (tmp_path / room / "a.py").write_text("other", encoding="utf-8")
-        assert code_sha256(tmp_path) != before
 
 
 def test_brightness_and_contrast_are_those_of_the_pixels(detector, pictures):
