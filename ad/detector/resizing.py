@@ -77,6 +77,12 @@ def split_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     )
 
 
+def rows_first(given: Size, wanted: Size) -> bool:
+    """Tell whether Pillow 13 resizes along rows first; versions before always did."""
+    lost = given[0] - wanted[0], given[1] - wanted[1]
+    return not (lost[0] > 0 and lost[0] > 2 * lost[1])
+
+
 class ResizingNodes:
     """Adds what `InputRule.pixels` does to a picture of a known size.
 
@@ -95,19 +101,21 @@ class ResizingNodes:
         """Bring uint8 pictures (n, height, width, 3) to ``output``: uint8, of the rule's shape."""
         graph, rule, shape = self.graph, self.rule, self.rule.shape
         left, top, right, below = rule.box(*self.camera)
-        size = right - left, below - top
-        target = resized(*size, rule.resize) if rule.resize else shape[::-1]
+        given = below - top, right - left
+        wanted = resized(*given[::-1], rule.resize)[::-1] if rule.resize else shape
         name = graph.add("Transpose", [graph.cast(pixels, np.float32)], perm=[0, 3, 1, 2])
         name = graph.sliced(name, {2: slice(top, below), 3: slice(left, right)})
-        for axis, (given, wanted, kept) in enumerate(zip(size, target, shape[::-1], strict=True)):
-            weights = pillow_weights(given, wanted, rule.resample)
-            start = round((wanted - kept) / 2.0)  # as `resize_and_crop` cuts the centre
-            name = self._along(name, weights[start : start + kept], 3 - axis)
+        for side in (1, 0) if rows_first(given, wanted) else (0, 1):
+            weights = pillow_weights(given[side], wanted[side], rule.resample)
+            start = round(
+                (wanted[side] - shape[side]) / 2.0
+            )  # as `resize_and_crop` cuts the centre
+            name = self._along(name, weights[start : start + shape[side]], 2 + side)
         whole = graph.add("Transpose", [name], perm=[0, 2, 3, 1])
         graph.cast(whole, np.uint8, output)
 
     def _along(self, name: str, weights: np.ndarray, axis: int) -> str:
-        """Resize rows (axis 3) or columns (axis 2), rounded and clipped to 8 bits."""
+        """Resize along columns (axis 2) or rows (axis 3), rounded and clipped to 8 bits."""
         parts = []
         for band in np.array_split(weights, min(BANDS, len(weights))):
             used = np.flatnonzero(band.any(axis=0))

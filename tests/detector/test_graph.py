@@ -17,8 +17,8 @@ from test_integer_network import NETWORKS, images
 from test_integer_network import network as settled_network
 
 from ad.detector.contract import ZEROS, probe_picture, sums_digest
-from ad.detector.decision import Decision, reach
-from ad.detector.graph import FLOAT_LIMIT
+from ad.detector.decision import Decision, DecisionNodes, reach
+from ad.detector.graph import FLOAT_LIMIT, Graph, model_bytes, tensor
 from ad.detector.make import sums_of, without_form, write_detector, write_refusal
 from ad.detector.network import write_network
 from ad.exact.engines import FloatConvolution
@@ -112,31 +112,33 @@ def test_every_way_to_pool_has_the_same_bits(patch, size, needs, tmp_path):
     assert about(tmp_path / "d.onnx")["needs"] == needs
 
 
-@pytest.mark.parametrize("dim", [300, 700, 1100])
+@pytest.mark.parametrize("dim", [300, 700, 1100, 2200])
 @pytest.mark.parametrize("signed", [False, True])
-def test_wide_features_are_measured_exactly(dim, signed, tmp_path):
-    """Also where float32 cannot hold a distance: with banks as far as bytes can be."""
-    patch = Patch(pretrain_dim=dim, target_dim=dim)
-    extractor = extractor_of("resnet18", ["layer2"], patch, 32)
-    pixels = pictures(2, 32, seed=7)
-    features = extractor(pixels).astype(np.int8 if signed else np.uint8)
-    near = write(tmp_path / "d.onnx", extractor, features)
+def test_wide_features_are_measured_exactly(dim, signed):
+    """As far apart as bytes can be, beyond float32, and so near that only low bits differ."""
     rng = np.random.default_rng(dim)
-    edges = rng.choice([-127, 127] if signed else [0, 127], (2, 400, dim)).astype(features.dtype)
-    edges[:, 0] = 127
-    edges[:, 200:] = edges[:, 200:201]  # rows like each other, so that low parts tie
-    edges[:, 200:, :4] = rng.integers(0, 3, (2, 200, 4))
-    assert (reach(edges[0]) >= FLOAT_LIMIT) == ((signed and dim > 346) or dim > 1040)
-    for banks in (near.banks, list(edges)):
-        decision = write(tmp_path / "d.onnx", extractor, features, banks=banks, k=5)
-        assert_the_same_bits(tmp_path / "d.onnx", decision, features, pixels)
-    kinds = {each.name: each.type.tensor_type.elem_type for each in shapes_of(tmp_path / "d.onnx")}
-    sorted_ones = [n for n in onnx.load(tmp_path / "d.onnx").graph.node if n.op_type == "TopK"]
-    assert {kinds[node.input[0]] for node in sorted_ones} == {onnx.TensorProto.FLOAT}
-
-
-def shapes_of(path: Path) -> list[onnx.ValueInfoProto]:
-    return list(onnx.shape_inference.infer_shapes(onnx.load(path)).graph.value_info)
+    low, dtype = (-127, np.int8) if signed else (0, np.uint8)
+    features = rng.choice([low, 127], (4, 5, dim))
+    features[0], features[1] = 127, low
+    bank = rng.choice([low, 127], (400, dim))
+    bank[0] = 127
+    bank[100:] = bank[100]
+    bank[100:, :8] = rng.integers(low, 127, (300, 8))
+    decision = Decision([bank.astype(dtype)], 5, 1e6)
+    assert (reach(decision.banks[0]) >= FLOAT_LIMIT) == (dim > (346 if signed else 1040))
+    graph = Graph()
+    DecisionNodes(graph, "features", (4, 5), dim).run(decision)
+    inputs = [tensor("features", np.float32, [1, 4, 5, dim])]
+    outputs = [tensor("patch_sums", np.int32, [1, 4, 5])]
+    data = model_bytes([graph], inputs, outputs, {})
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    found = session.run(None, {"features": features[None].astype(np.float32)})[0][0]
+    distances = np.square(features[:, :, None] - bank).sum(axis=3)  # int64
+    np.testing.assert_array_equal(found, np.sort(distances)[..., :5].sum(axis=2))
+    inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(data)).graph
+    kinds = {each.name: each.type.tensor_type.elem_type for each in inferred.value_info}
+    sorted_ones = [node.input[0] for node in inferred.node if node.op_type == "TopK"]
+    assert {kinds[name] for name in sorted_ones} == {onnx.TensorProto.FLOAT}
 
 
 def test_ignored_patches_score_zero(tmp_path):
