@@ -250,26 +250,25 @@ def choose_examples(table: pd.DataFrame, threshold: float, *, most: int = 8) -> 
 
     Without labels: the highest scores, those nearest the threshold, the lowest.
     """
-    chosen: dict[str, int] = {}
     by_score = table.reset_index(drop=True).sort_values("score", kind="stable")
-    known = by_score[by_score["label"].notna()]
+    known, found = by_score[by_score["label"].notna()], []
     if known.empty:
         nearest = (by_score["score"] - threshold).abs().sort_values(kind="stable").index
-        for rank, row in enumerate(by_score.index[::-1][: most - 3], start=1):
-            chosen[f"score rank {rank}"] = row
-        chosen |= {f"near the threshold {n + 1}": row for n, row in enumerate(nearest[:2])}
-        return chosen | {"lowest score": by_score.index[0]}
+        found += [(f"score rank {n}", row) for n, row in enumerate(by_score.index[:-6:-1], start=1)]
+        found += [(f"near the threshold {n}", row) for n, row in enumerate(nearest[:2], start=1)]
+        found += [("lowest score", row) for row in by_score.index[:1]]
     wrong = known[known["flagged"] != known["label"]]
     for title, label, last in (("worst false alarm", 0, -1), ("worst miss", 1, 0)):
-        own = wrong.index[wrong["label"] == label]
-        if len(own):
-            chosen[title] = own[last]
-    for kind, own in known.groupby(known["defect"].where(known["label"] == 1, "normal")):
-        chosen[f"median of {kind}"] = own.index[len(own) // 2]
-        chosen[f"highest of {kind}"] = own.index[-1]
-        chosen[f"lowest of {kind}"] = own.index[0]
-    unique = {row: title for title, row in reversed(chosen.items())}  # the first title stays
-    return {title: int(row) for title, row in chosen.items() if unique[row] == title}
+        found += [(title, row) for row in wrong.index[wrong["label"] == label][last:][:1]]
+    kinds = known["defect"].fillna("unnamed").where(known["label"] == 1, "normal")
+    for kind, own in known.groupby(kinds):
+        found.append((f"median of {kind}", own.index[len(own) // 2]))
+        found.append((f"highest of {kind}", own.index[-1]))
+        found.append((f"lowest of {kind}", own.index[0]))
+    titles: dict[int, str] = {}
+    for title, row in found:
+        titles.setdefault(int(row), title)  # an image is shown once, under its first title
+    return {title: row for row, title in list(titles.items())[:most]}
 
 
 def read_masks(records: Sequence[ImageRecord], folder: Path, rule: InputRule) -> np.ndarray | None:

@@ -27,9 +27,8 @@ from ad.determinism import (
     sha256_array,
     sha256_file,
 )
+from ad.environment import cpu_model, fingerprint
 from ad.parallel import chunk_map
-from pages import environment
-from ad.environment import cpu_model, file_system, fingerprint, listing_is_sorted
 
 
 def draws() -> tuple[list[float], list[float], list[float]]:
@@ -197,74 +196,14 @@ def test_hashes_of_empty_and_scalar_arrays():
 # The fingerprint
 
 
-def test_the_fingerprint_is_plain_and_names_nobody(small_mvtec: Path):
-    found = fingerprint(images=small_mvtec, threads=2, device="cpu")
+def test_the_fingerprint_is_plain_and_names_nobody():
+    found = fingerprint(threads=2, device="cpu")
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    for value in found.values():
-        assert isinstance(value, str | int | bool)
-        assert value not in ("", "unknown")
-        assert "None" not in str(value)
+    assert (found["threads"], found["numpy"], found["cpu"]) == (2, np.__version__, cpu_model())
     text = json.dumps(found)
-    names = {socket.gethostname(), str(Path.home()), str(Path.cwd()), str(small_mvtec)}
-    user = getpass.getuser()
-    for name in names - {"localhost", "/"}:
+    for name in {socket.gethostname(), str(Path.home()), str(Path.cwd())} - {"localhost", "/"}:
         assert name not in text
-    assert user not in found.values()
-    assert "/" not in text.replace(str(found["cpu"]), "")
-
-
-def test_the_fingerprint_names_what_numbers_depend_on(small_mvtec: Path):
-    found = fingerprint(images=small_mvtec, threads=2, device="cpu")
-    assert found["threads"] == 2
-    assert found["device"] == "cpu"
-    assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"].startswith(
-        torch.__version__.partition("+")[0]
-    )
-    assert found["numpy"] == np.__version__
-    assert found["instruction_set"] == torch.backends.cpu.get_cpu_capability()
-    for key in ("os", "cpu", "file_system", "listing_is_sorted", "python", "blas", "timm"):
-        assert key in found
-    assert cpu_model() == found["cpu"]
-
-
-def test_the_fingerprint_is_the_same_twice(small_mvtec: Path):
-    first = fingerprint(images=small_mvtec, threads=1, device="cpu")
-    assert fingerprint(images=small_mvtec, threads=1, device="cpu") == first
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"), [(["a", "b", "c"], True), (["b", "a", "c"], False), ([], True)]
-)
-def test_listing_order_is_seen_at_any_depth(monkeypatch, names: list[str], expected: bool):
-    def walk(_top: Path, **_options: object):
-        yield "top/train", [], names
-        yield "top", ["test", "train"], []
-
-    real = os.walk
-    monkeypatch.setattr(os, "walk", walk)
-    assert listing_is_sorted("top") == expected
-    monkeypatch.setattr(os, "walk", real)
-
-
-def test_a_real_folder_of_one_file_is_sorted(tmp_path: Path):
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "a").touch()
-    assert listing_is_sorted(tmp_path)
-
-
-def test_the_file_system_is_that_of_the_innermost_mount(monkeypatch, tmp_path: Path):
-    class Mount:
-        def __init__(self, mountpoint: Path, fstype: str) -> None:
-            self.mountpoint, self.fstype = str(mountpoint), fstype
-
-    (tmp_path / "in").mkdir()
-    mounts = [Mount(Path("/"), "outer"), Mount(tmp_path / "in", "inner"), Mount(tmp_path, "middle")]
-    monkeypatch.setattr(environment.psutil, "disk_partitions", lambda **_all: mounts)
-    assert file_system(tmp_path / "in" / "a") == "inner"
-    assert file_system(tmp_path / "in2") == "middle"  # a path, not a prefix of letters
-    assert file_system("/") == "outer"
-    monkeypatch.setattr(environment.psutil, "disk_partitions", lambda **_all: [])
-    assert file_system(tmp_path) == "unknown"
+    assert getpass.getuser() not in found.values()
 
 
 # The device

@@ -12,9 +12,8 @@ from small_data import extractor, write_competition, write_mvtec
 from ad.data import of_split, submission_order
 from ad.extraction import extract_features
 from ad.files import load_array
-from ad.params import Coreset, Patch, Runtime, Score
-from ad.protocol import BankImages, Protocol, cross_validate, fold_indices, select_coresets
-from ad.environment import listing_is_sorted
+from ad.params import Coreset, CrossValidation, Patch, Runtime, Score
+from ad.protocol import run_protocol
 from ad.scan import scan
 
 
@@ -75,24 +74,23 @@ def run(data: Path, output: Path) -> dict[str, object]:
     records = scan(data)
     train, test = of_split(records, "train"), of_split(records, "test")
     paths = [data / r.path for r in records]
-    tiny = extractor(paths[: len(train)], Patch(size=3), size=32)
+    tiny = extractor(paths[: len(train)], Patch(patch_size=3), size=32)
     extract_features(tiny, paths, output, Runtime(memory_gb=4.0))
     features = np.array(load_array(output))
-    normals, queries = features[: len(train)], features[len(train) :]
-    protocol = Protocol(Coreset(ratio=0.2, projection_dim=16), Score(num_neighbors=3), 0)
-    folds = fold_indices(len(train), 2, shuffle=False, seed=0)
-    coresets = select_coresets(
-        BankImages([normals], np.arange(len(train))), [kept for kept, _ in folds], protocol
+    found = run_protocol(
+        features[: len(train)],
+        features[len(train) :],
+        coreset=Coreset(ratio=0.2, projection_dim=16),
+        score=Score(num_neighbors=3),
+        cv=CrossValidation(folds=2, shuffle=False),
     )
-    found = cross_validate(normals, [queries], folds, protocol)
-    flags = found.scores() > found.threshold()
-    by_id = dict(zip([r.id for r in test], flags.tolist(), strict=True))
+    by_id = dict(zip([r.id for r in test], found.flags.tolist(), strict=True))
     return {
         "records": records,
         "features": features,
-        "coresets": np.concatenate(coresets),
+        "banks": np.concatenate(found.banks),
         "held_out": np.concatenate(found.held_out),
-        "scores": found.scores(),
+        "scores": found.scores,
         "submission": [(name, by_id[name]) for name in submission_order(data, records)],
     }
 
@@ -119,7 +117,6 @@ def test_the_shuffle_is_seen_by_code_that_does_not_sort(tmp_path):
         (tmp_path / f"{number:02d}.png").touch()
     with pytest.MonkeyPatch.context() as patch:
         shuffle_listings(patch, 1)
-        assert not listing_is_sorted(tmp_path)
         names = [entry.name for entry in os.scandir(tmp_path)]
         assert names != sorted(names)
         assert os.listdir(tmp_path) != sorted(os.listdir(tmp_path))  # noqa: PTH208 - it is tested

@@ -10,10 +10,10 @@ from scipy.ndimage import gaussian_filter
 from ad.localization import SMOOTHING_SIGMA, _axis_weights, anomaly_maps
 
 
-def bilinear(coarse: np.ndarray, size: int) -> np.ndarray:
+def bilinear(coarse: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Interpolate between patch centres, in float64; the outermost values go on to the border."""
 
-    def weights(n: int) -> np.ndarray:
+    def weights(n: int, size: int) -> np.ndarray:
         matrix = np.zeros((size, n))
         for pixel in range(size):
             place = min(max((pixel + 0.5) * n / size - 0.5, 0), n - 1)
@@ -23,20 +23,22 @@ def bilinear(coarse: np.ndarray, size: int) -> np.ndarray:
         return matrix
 
     height, width = coarse.shape
-    return weights(height) @ coarse @ weights(width).T
+    return weights(height, shape[0]) @ coarse @ weights(width, shape[1]).T
 
 
-@pytest.mark.parametrize(("grid", "size"), [((4, 4), 16), ((7, 5), 30), ((6, 6), 6), ((1, 1), 8)])
+@pytest.mark.parametrize(
+    ("grid", "shape"), [((4, 4), (16, 16)), ((7, 5), (30, 21)), ((6, 6), (6, 6)), ((1, 1), (8, 9))]
+)
 @pytest.mark.parametrize("sigma", [0, 1.5, SMOOTHING_SIGMA])
 def test_maps_equal_interpolation_and_smoothing_in_float64(
-    grid: tuple[int, int], size: int, sigma: float
+    grid: tuple[int, int], shape: tuple[int, int], sigma: float
 ):
     scores = np.random.default_rng(0).random((3, *grid)) * 50
-    found = anomaly_maps(scores, size, sigma=sigma)
-    assert found.shape == (3, size, size)
+    found = anomaly_maps(scores, shape, sigma=sigma)
+    assert found.shape == (3, *shape)
     assert found.dtype == np.float32
     for own, coarse in zip(found, scores, strict=True):
-        fine = bilinear(coarse, size)
+        fine = bilinear(coarse, shape)
         expected = gaussian_filter(fine, sigma) if sigma else fine
         np.testing.assert_allclose(own, expected, atol=2e-4 * coarse.max())
 
@@ -44,10 +46,10 @@ def test_maps_equal_interpolation_and_smoothing_in_float64(
 def test_an_images_map_is_exact_and_its_own():
     """As fractions: weights of 1 / 2 ** 16, scores of 20 bits, and one rounding to float32."""
     scores = np.random.default_rng(4).random((3, 3, 2)) * [[[1e-3]], [[7]], [[1e6]]]
-    maps = anomaly_maps(scores, 10, sigma=1.5)
+    maps = anomaly_maps(scores, (10, 10), sigma=1.5)
     high, wide = (_axis_weights(side, 10, 1.5) for side in (3, 2))
     for own, coarse in zip(maps, scores, strict=True):
-        np.testing.assert_array_equal(anomaly_maps(coarse[None], 10, sigma=1.5)[0], own)
+        np.testing.assert_array_equal(anomaly_maps(coarse[None], (10, 10), sigma=1.5)[0], own)
         unit = Fraction(2) ** (math.frexp(coarse.max())[1] - 20)
         whole = [[round(Fraction(value) / unit) for value in row] for row in coarse.tolist()]
         for y, x in np.ndindex(own.shape):
@@ -59,14 +61,18 @@ def test_an_images_map_is_exact_and_its_own():
 
 def test_the_papers_smoothing_is_the_default():
     scores = np.random.default_rng(1).random((1, 4, 4))
-    np.testing.assert_array_equal(anomaly_maps(scores, 32), anomaly_maps(scores, 32, sigma=4.0))
-    assert not np.allclose(anomaly_maps(scores, 32), anomaly_maps(scores, 32, sigma=3.0))
+    np.testing.assert_array_equal(
+        anomaly_maps(scores, (32, 32)), anomaly_maps(scores, (32, 32), sigma=4.0)
+    )
+    assert not np.allclose(
+        anomaly_maps(scores, (32, 32)), anomaly_maps(scores, (32, 32), sigma=3.0)
+    )
 
 
 def test_an_image_does_not_reach_into_its_neighbour():
     scores = np.zeros((3, 4, 4))
     scores[1] = 100
-    maps = anomaly_maps(scores, 16)
+    maps = anomaly_maps(scores, (16, 16))
     assert np.all(maps[[0, 2]] == 0)
     np.testing.assert_allclose(maps[1], 100, rtol=1e-5)
 
@@ -74,7 +80,7 @@ def test_an_image_does_not_reach_into_its_neighbour():
 def test_the_peak_stays_over_its_patch():
     scores = np.zeros((1, 8, 8))
     scores[0, 2, 5] = 1
-    row, column = np.unravel_index(anomaly_maps(scores, 64)[0].argmax(), (64, 64))
+    row, column = np.unravel_index(anomaly_maps(scores, (64, 64))[0].argmax(), (64, 64))
     assert abs(row - (2.5 * 8 - 0.5)) <= 1
     assert abs(column - (5.5 * 8 - 0.5)) <= 1
 
@@ -82,6 +88,6 @@ def test_the_peak_stays_over_its_patch():
 def test_the_scores_are_not_changed():
     scores = np.random.default_rng(2).random((1, 8, 8)).astype(np.float32)
     before = scores.copy()
-    maps = anomaly_maps(scores, 8, sigma=0)
+    maps = anomaly_maps(scores, (8, 8), sigma=0)
     maps += 1
     np.testing.assert_array_equal(scores, before)

@@ -1,7 +1,6 @@
 """The protocol against its plain steps, scikit-learn and values worked out by hand."""
 
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +8,20 @@ import pytest
 from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
 
-from ad import protocol as module
 from ad.coreset import k_center_greedy
 from ad.files import load_array
-from ad.params import Coreset, Score
+from ad.params import Coreset, CrossValidation, Score
 from ad.protocol import (
     BankImages,
-    Protocol,
     aggregate_folds,
-    cross_validate,
     fold_indices,
-    fold_threshold,
+    run_protocol,
     score_in_parts,
     select_coresets,
 )
+from ad.thresholds import final_threshold, fold_threshold, parse_rule
 
-PLAIN = Protocol(Coreset(ratio=0.1), Score(num_neighbors=3, squared=False), 4)
+PLAIN = {"coreset": Coreset(ratio=0.1), "score": Score(num_neighbors=3, squared=False), "seed": 4}
 
 
 def features(n: int, seed: int) -> np.ndarray:
@@ -37,178 +34,136 @@ def plain_scores(images: np.ndarray, bank: np.ndarray, k: int) -> np.ndarray:
     return distances.mean(axis=1).reshape(len(images), -1).max(axis=1)
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_folds_banks_thresholds_and_flags_step_by_step(shuffle: bool):
+    normals, queries = features(11, 2), features(5, 3)
+    cv = CrossValidation(folds=3, shuffle=shuffle)
+    found = run_protocol(normals, queries, cv=cv, **PLAIN)
+    maxima = []
+    splits = KFold(3, shuffle=shuffle, random_state=4 if shuffle else None).split(normals)
+    for fold, (kept, held_out) in enumerate(splits):
+        patches = normals[kept].reshape(-1, 6)
+        bank = patches[k_center_greedy(patches, round(0.1 * len(patches)), seed=4)]
+        np.testing.assert_array_equal(found.banks[fold], bank)
+        expected = plain_scores(normals[held_out], bank, 3)
+        np.testing.assert_allclose(found.held_out[fold], expected, rtol=1e-5)
+        maxima.append(expected.max())
+        np.testing.assert_allclose(found.fold_scores[fold], plain_scores(queries, bank, 3), 1e-5)
+    np.testing.assert_allclose(found.thresholds, maxima, rtol=1e-5)
+    assert found.threshold == pytest.approx(np.mean(maxima), rel=1e-5)
+    np.testing.assert_array_equal(found.scores, found.fold_scores.max(axis=0))
+    np.testing.assert_array_equal(found.flags, found.scores > found.threshold)
+    np.testing.assert_allclose(found.scores_of("mean"), found.fold_scores.mean(axis=0))
+    assert found.threshold_of("quantile:0.5") < found.threshold
+
+
+def test_a_split_of_ones_own_replaces_kfold():
+    normals = features(6, 1)
+    own = [(np.array([0, 1, 2]), np.array([3, 4, 5])), (np.array([3, 4, 5]), np.array([0, 1, 2]))]
+    found = run_protocol(normals, normals[:1], folds=own, **PLAIN)
+    assert [len(scores) for scores in found.held_out] == [3, 3]
+    assert found.fold_scores.shape == (2, 1)
+
+
 def test_image_scores_do_not_depend_on_their_parts():
     images, bank = features(35, 0), features(3, 1).reshape(-1, 6)
-    found = score_in_parts(images, bank, PLAIN.score)
+    found = score_in_parts(images, bank, PLAIN["score"])
     np.testing.assert_allclose(found.images, plain_scores(images, bank, 3), rtol=1e-5)
     assert found.patches.shape == (35, 4, 4)
-    assert score_in_parts(images[:0], bank, PLAIN.score).images.shape == (0,)
-
-
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_folds_banks_and_scores_step_by_step(shuffle: bool):
-    normals, queries = features(11, 2), features(5, 3)
-    folds = fold_indices(11, 3, shuffle=shuffle, seed=4)
-    result = cross_validate(normals, [queries[:2], queries[2:]], folds, PLAIN)
-    for fold, (kept, held_out) in enumerate(folds):
-        patches = normals[kept].reshape(-1, 6)
-        picked = k_center_greedy(patches, max(3, round(0.1 * len(patches))), seed=4)
-        bank = patches[picked]
-        expected = plain_scores(normals[held_out], bank, 3)
-        np.testing.assert_allclose(result.held_out[fold], expected, rtol=1e-5)
-        expected = plain_scores(queries, bank, 3)
-        np.testing.assert_allclose(result.fold_scores[fold], expected, rtol=1e-5)
-    maxima = [own.max() for own in result.held_out]
-    assert result.threshold() == pytest.approx(np.mean(maxima))
-    np.testing.assert_array_equal(result.scores(), result.fold_scores.max(axis=0))
+    assert score_in_parts(images[:0], bank, PLAIN["score"]).images.shape == (0,)
 
 
 def test_banks_have_copies_of_their_own_training_images_only():
     normals = features(6, 5)
     # Copy i stands alone, far from all else; whoever has it in the bank finds it at distance 0.
     copies = np.zeros_like(normals) + 1000 * np.arange(1, 7, dtype=np.float32)[:, None, None, None]
-    protocol = Protocol(Coreset(ratio=0.2), Score(num_neighbors=1, squared=False), 0)
-    folds = fold_indices(6, 3, shuffle=False, seed=0)
     images = BankImages([normals, copies], np.tile(np.arange(6), 2))
-    result = cross_validate(normals, [copies], folds, protocol, images=images)
-    for fold, (kept, held_out) in enumerate(folds):
-        assert (result.fold_scores[fold][kept] == 0).all()
-        assert (result.fold_scores[fold][held_out] > 1).all()
+    settings = {"coreset": Coreset(ratio=0.2), "score": Score(num_neighbors=1, squared=False)}
+    cv = CrossValidation(folds=3, shuffle=False)
+    found = run_protocol(normals, copies, cv=cv, bank_images=images, **settings)
+    for fold, (kept, held_out) in enumerate(found.folds):
+        assert (found.fold_scores[fold][kept] == 0).all()
+        assert (found.fold_scores[fold][held_out] > 1).all()
 
 
-def test_copies_do_not_enlarge_a_bank():
+def test_a_selection_is_a_share_of_the_normals_patches_copies_or_not():
     normals = features(8, 6)
-    images = BankImages([normals, normals + 50], np.tile(np.arange(8), 2))
-    (rows,) = select_coresets(images, [np.arange(4)], PLAIN)
-    assert len(rows) == round(0.1 * 4 * 16)
+    for parts in ([normals], [normals, normals + 50], [normals[:3], normals[3:]]):
+        source = np.concatenate([np.arange(8)] * (2 if len(parts[0]) == len(parts[-1]) * 1 else 1))
+        source = source[: sum(map(len, parts))]
+        images = BankImages(parts, source)
+        (rows,) = select_coresets(images, [np.arange(4)], Coreset(ratio=0.1), seed=4)
+        assert len(rows) == round(0.1 * 4 * 16)
+        joined = np.concatenate([part.reshape(-1, 6) for part in parts])
+        np.testing.assert_array_equal(images.take(rows), joined[rows])
+    (rows,) = select_coresets(images, [np.arange(4)], Coreset(n_select=7), seed=4)
+    assert len(rows) == 7
 
 
-def test_a_bank_holds_the_patches_that_the_selection_names():
-    normals = features(4, 8)
-    patches, images = normals.reshape(-1, 6), BankImages([normals], np.arange(4))
-    (rows,) = select_coresets(images, [np.arange(4)], PLAIN)
-    np.testing.assert_array_equal(rows, k_center_greedy(patches, round(0.1 * 64), seed=4))
-    np.testing.assert_array_equal(images.take(rows), patches[rows])
-    two = BankImages([normals[:1], normals[1:]], np.arange(4))
-    np.testing.assert_array_equal(two.take(rows), patches[rows])
-
-
-def test_a_bank_is_large_enough_for_its_neighbours():
-    few = Protocol(Coreset(ratio=0.001), Score(num_neighbors=5), 0)
-    assert few.bank_size(100) == 5
-    assert few.bank_size(3) == 3
-    assert few.bank_size(20_000) == 20
-    fixed = Protocol(Coreset(ratio=0.5, size=30), Score(num_neighbors=5), 0)
-    assert (fixed.bank_size(20_000), fixed.bank_size(7)) == (30, 7)
-
-
-@pytest.mark.parametrize("at_a_time", [32768, 2048])
-def test_features_on_disk_give_what_features_in_memory_give(
-    at_a_time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(module, "PATCHES", at_a_time)
+def test_features_on_disk_give_what_features_in_memory_give(tmp_path: Path):
     values = np.random.default_rng(9).normal(size=(24, 14, 14, 20)).astype(np.float32)
     np.save(tmp_path / "f.npy", values)
-    protocol = Protocol(Coreset(ratio=0.02, projection_dim=8), Score(num_neighbors=3), 0)
-    folds = fold_indices(18, 2, shuffle=False, seed=0)
-    plain = cross_validate(values[:18], [values[18:]], folds, protocol)
+    settings = {"coreset": Coreset(ratio=0.02, projection_dim=8), "cv": CrossValidation(folds=2)}
+    plain = run_protocol(values[:18], values[18:], **settings)
     mapped = load_array(tmp_path / "f.npy")
-    found = cross_validate(mapped[:18], [mapped[18:]], folds, protocol)
+    found = run_protocol(mapped[:18], mapped[18:], **settings)
     np.testing.assert_array_equal(found.fold_scores, plain.fold_scores)
     np.testing.assert_array_equal(found.held_out[0], plain.held_out[0])
-    np.testing.assert_array_equal(mapped, values)
 
 
-@pytest.mark.parametrize(("n_images", "folds"), [(213, 5), (5, 5), (7, 3), (2, 2)])
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_folds_are_those_of_scikit_learn(n_images: int, folds: int, shuffle: bool):
-    reference = KFold(folds, shuffle=shuffle, random_state=7 if shuffle else None)
-    expected = list(reference.split(np.arange(n_images)))
-    found = fold_indices(n_images, folds, shuffle=shuffle, seed=7)
-    assert len(found) == folds
-    for (train, held_out), (expected_train, expected_held_out) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(train, expected_train)
-        np.testing.assert_array_equal(held_out, expected_held_out)
+def test_fewer_images_than_folds_are_refused():
+    with pytest.raises(ValueError, match=r"cv.folds=5 exceeds the number of training images, 3"):
+        fold_indices(3, CrossValidation(folds=5), seed=0)
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_each_image_is_held_out_once_and_never_trained_on_then(shuffle: bool):
-    parts = fold_indices(23, 4, shuffle=shuffle, seed=0)
-    assert sorted(np.concatenate([held_out for _, held_out in parts])) == list(range(23))
-    for train, held_out in parts:
-        assert sorted([*train, *held_out]) == list(range(23))
+def test_a_bank_smaller_than_k_is_refused_where_it_is_used():
+    with pytest.raises(ValueError, match=r"num_neighbors=9.*coreset.ratio"):
+        run_protocol(
+            features(4, 0),
+            features(1, 1),
+            coreset=Coreset(n_select=3),
+            score=Score(num_neighbors=9),
+            cv=CrossValidation(folds=2),
+        )
 
 
-def test_the_seed_matters_only_where_images_are_shuffled():
-    def held_out(seed: int, shuffle: bool) -> list[list[int]]:
-        return [part.tolist() for _, part in fold_indices(20, 4, shuffle=shuffle, seed=seed)]
-
-    assert held_out(0, False) == held_out(1, False)
-    assert held_out(0, True) == held_out(0, True)
-    assert held_out(0, True) != held_out(1, True)
-    assert held_out(0, False)[0] == [0, 1, 2, 3, 4]  # a run of neighbours
+# Rules
 
 
-def test_fewer_images_than_folds(one_line: Callable):
-    with pytest.raises(ValueError) as caught:
-        fold_indices(4, 5, shuffle=False, seed=0)
-    one_line(caught, "cv.folds=5", "4", "lower it")
-
-
-def test_the_protocols_threshold_is_the_largest_held_out_score():
-    assert fold_threshold(np.array([1.0, 7.5, -2.0]), "max") == 7.5
+SCORES = np.array([1.0, 2.0, 4.0, 9.0])
 
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [("quantile:0.5", 2.5), ("quantile:0.75", 3.25), ("quantile:0.9", 3.7), ("quantile:1", 4.0)],
+    [
+        ("max", 9.0),
+        ("quantile:1", 9.0),
+        ("quantile:0.5", 3.0),
+        ("quantile:0.25", 1.75),
+        ("mean_sd:0", 4.0),
+        ("mean_sd:2", 4 + 2 * statistics.stdev(SCORES.tolist())),
+    ],
 )
-def test_quantiles_by_hand(rule: str, expected: float):
-    # Position q * (n - 1) between the sorted scores: 0.9 * 3 = 2.7, so 3 + 0.7 * (4 - 3).
-    assert fold_threshold(np.array([4.0, 1.0, 3.0, 2.0]), rule) == pytest.approx(expected)
+def test_threshold_rules_by_hand(rule: str, expected: float):
+    assert fold_threshold(SCORES, rule) == pytest.approx(expected)
 
 
-def test_mean_and_sample_standard_deviation_by_hand():
-    # Mean 5, squared deviations 9 + 1 + 1 + 9 = 20, over 3: 6.667.
-    scores = np.array([2.0, 4.0, 6.0, 8.0])
-    assert fold_threshold(scores, "mean_sd:3") == pytest.approx(5 + 3 * (20 / 3) ** 0.5)
-    assert fold_threshold(scores, "mean_sd:0") == pytest.approx(5)
-    drawn = np.random.default_rng(0).normal(size=30)
-    expected = statistics.mean(drawn) + 2.5 * statistics.stdev(drawn)
-    assert fold_threshold(drawn, "mean_sd:2.5") == pytest.approx(expected)
-
-
-def test_a_deviation_of_one_score(one_line: Callable):
-    with pytest.raises(ValueError) as caught:
-        fold_threshold(np.array([1.0]), "mean_sd:3")
-    one_line(caught, "cv.threshold=mean_sd:3", "2", "got 1", "lower cv.folds")
-
-
-def test_an_unknown_rule(one_line: Callable):
-    with pytest.raises(ValueError) as caught:
-        fold_threshold(np.array([1.0, 2.0]), "mode")
-    one_line(caught, "'mode'", "max", "quantile", "mean_sd")
+def test_the_final_threshold_is_the_mean_of_the_folds():
+    assert final_threshold([SCORES, SCORES / 3], "max") == pytest.approx((9 + 3) / 2)
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"), [("max", [9, 5]), ("mean", [4, 13 / 3]), ("median", [2, 5])]
+    "rule", ["", "Max", "max:1", "quantile", "quantile:0", "quantile:1.1", "mean_sd", "mean_sd:x"]
 )
-def test_aggregation_over_folds_by_hand(how: str, expected: list[float]):
-    scores = np.array([[1.0, 5.0], [9.0, 3.0], [2.0, 5.0]])  # (folds, images)
-    np.testing.assert_allclose(aggregate_folds(scores, how), expected)
+def test_what_is_no_rule_is_refused(rule: str):
+    with pytest.raises(ValueError, match="is no rule; write max"):
+        parse_rule(rule)
 
 
-@pytest.mark.parametrize("how", ["max", "mean", "median"])
-def test_aggregation_takes_the_first_axis_alone(how: str):
-    scores = np.random.default_rng(0).normal(size=(4, 3, 2, 5))
-    found = aggregate_folds(scores, how)
-    assert found.shape == (3, 2, 5)
-    by_hand = {"max": max, "mean": statistics.fmean, "median": statistics.median}[how]
-    for place in np.ndindex(found.shape):
-        assert found[place] == pytest.approx(by_hand([float(fold[place]) for fold in scores]))
-
-
-def test_an_unknown_aggregation(one_line: Callable):
-    with pytest.raises(ValueError) as caught:
-        aggregate_folds(np.zeros((2, 3)), "sum")
-    one_line(caught, "cv.aggregate='sum'", "max, mean, median")
+def test_aggregates_by_hand():
+    scores = np.array([[1.0, 5.0], [2.0, 3.0], [9.0, 4.0]])
+    assert aggregate_folds(scores, "max").tolist() == [9, 5]
+    assert aggregate_folds(scores, "mean").tolist() == [4, 4]
+    assert aggregate_folds(scores, "median").tolist() == [2, 4]
+    with pytest.raises(ValueError, match="must be one of max, mean, median"):
+        aggregate_folds(scores, "min")

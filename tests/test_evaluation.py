@@ -7,16 +7,19 @@ import pytest
 from scipy.ndimage import label
 from sklearn import metrics as reference
 
-from ad.metrics import (
+from ad.data import ImageRecord
+from ad.evaluation import (
     aupro,
-    bootstrap_interval,
-    both_classes,
+    bootstrap,
+    by_defect,
+    choose_examples,
     confusion,
     f1_score,
     image_auroc,
     oracle_f1,
+    score_table,
+    summarise,
 )
-from ad.judging import per_defect
 
 
 def drawn(n: int, *, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -74,16 +77,9 @@ def test_the_oracle_is_the_best_of_all_thresholds(seed: int, ties: bool):
     labels, scores, flags = drawn(30, seed=seed, ties=ties)
     thresholds = np.append(np.unique(scores), np.inf)
     expected = max(reference.f1_score(labels, scores >= t, zero_division=0) for t in thresholds)
-    best, threshold = oracle_f1(labels, scores)
+    best = oracle_f1(labels, scores)
     assert best == pytest.approx(expected, abs=1e-12)
-    assert f1_score(labels, scores >= threshold) == pytest.approx(best, abs=1e-12)
     assert best >= f1_score(labels, flags)
-
-
-def test_both_classes():
-    assert both_classes(np.array([0, 1, 0]))
-    assert not both_classes(np.array([0, 0]))
-    assert not both_classes(np.array([1]))
 
 
 # The bootstrap
@@ -94,63 +90,94 @@ def test_the_interval_is_that_of_images_drawn_again_class_by_class():
     flags = np.concatenate([np.arange(40) < 31, np.arange(60) < 8])
     generator = np.random.default_rng(5)
     values = []
-    for _ in range(4000):
-        rows = np.concatenate([generator.choice(np.flatnonzero(labels == c), np.sum(labels == c))
-                               for c in (0, 1)])  # fmt: skip
-        hits, alarms = np.sum(labels[rows] & flags[rows]), np.sum(flags[rows])
-        values.append(2 * hits / (alarms + 40))
-    expected = np.quantile(values, [0.025, 0.975])
-    found = bootstrap_interval(labels, flags, seed=0, repeats=20_000)
-    np.testing.assert_allclose(found, expected, atol=0.012)
-    narrow = bootstrap_interval(labels, flags, seed=0, level=0.5, repeats=20_000)
-    np.testing.assert_allclose(narrow, np.quantile(values, [0.25, 0.75]), atol=0.012)
+    for _ in range(4000):  # a class's flagged images are a binomial count
+        hits, alarms = generator.binomial(40, 31 / 40), generator.binomial(60, 8 / 60)
+        values.append(2 * hits / (hits + alarms + 40))
+    for level in (0.95, 0.5):
+        ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        found = bootstrap(f1_score, labels, flags, seed=0, level=level, repeats=4000)
+        np.testing.assert_allclose(found, ends, atol=0.015)
 
 
 def test_the_interval_depends_on_its_seed_alone():
-    labels, _, flags = drawn(50, seed=0)
-    np.random.seed(1)  # noqa: NPY002 - the global generator must not matter
-    first = bootstrap_interval(labels, flags, seed=3)
-    np.random.seed(2)  # noqa: NPY002
-    assert bootstrap_interval(labels, flags, seed=3) == first
-    assert bootstrap_interval(labels, flags, seed=4) != first
+    labels, scores, _ = drawn(50, seed=0)
+    first = bootstrap(image_auroc, labels, scores, seed=3, repeats=200)
+    assert bootstrap(image_auroc, labels, scores, seed=3, repeats=200) == first
+    assert bootstrap(image_auroc, labels, scores, seed=4, repeats=200) != first
 
 
 @pytest.mark.parametrize(
-    ("labels", "flags", "expected"),
-    [
-        ([1, 1, 0, 0], [1, 1, 0, 0], (1.0, 1.0)),  # nothing to vary
-        ([1, 1, 0, 0], [0, 0, 1, 1], (0.0, 0.0)),
-        ([0, 0, 0], [0, 0, 0], (0.0, 0.0)),
-        ([1, 1], [1, 1], (1.0, 1.0)),
-    ],
+    ("labels", "flags", "expected"), [([1, 1, 0], [1, 1, 0], 1.0), ([1, 1], [0, 0], 0.0)]
 )
-def test_the_interval_of_one_value(labels: list[int], flags: list[int], expected: tuple):
-    assert bootstrap_interval(np.array(labels), np.array(flags), seed=0) == expected
+def test_the_interval_of_one_value(labels: list[int], flags: list[int], expected: float):
+    found = bootstrap(f1_score, np.array(labels), np.array(flags), seed=0, repeats=50)
+    assert found == (expected, expected)
 
 
-# By defect
+# A run's figures
 
 
-def test_by_defect_by_hand():
-    defects = ["good", "bent", "good", "cut", "bent", "good"]
-    labels = np.array([0, 1, 0, 1, 1, 0])
-    scores = np.array([0.1, 0.9, 0.5, 0.3, 0.4, 0.2])
-    rows = per_defect(defects, labels, scores, scores > 0.35)
-    # bent: 0.9 above all three normal scores, 0.4 above two; cut: 0.3 above two of three.
-    assert rows == [
-        {"defect": "bent", "images": 2, "found": 2, "image_auroc": pytest.approx(5 / 6)},
-        {"defect": "cut", "images": 1, "found": 0, "image_auroc": pytest.approx(2 / 3)},
+def records(labels: list[int | None], defects: list[str | None] | None = None) -> list[ImageRecord]:
+    defects = defects or [None if label == 0 else "cut" for label in labels]
+    return [
+        ImageRecord(f"test/{n}", f"test/{n}.png", "test", label, defect, None)
+        for n, (label, defect) in enumerate(zip(labels, defects, strict=True))
     ]
 
 
-def test_normal_images_are_counted_with_no_defect_whatever_their_name():
-    labels = np.array([0, 1, 0, 1])
-    scores = np.array([0.9, 0.8, 0.1, 0.2])
-    (row,) = per_defect(["unnamed"] * 4, labels, scores, scores > 0.5)
-    # Two anomalous images: 0.8 is above 0.1 only, as is 0.2.
-    assert row == {
-        "defect": "unnamed", "images": 2, "found": 1, "image_auroc": pytest.approx(0.5),
-    }  # fmt: skip
+def test_a_summary_by_hand():
+    scores = np.array([0.1, 0.9, 0.5, 0.3, 0.4, 0.2])
+    table = score_table(records([0, 1, 0, 1, 1, 0]), scores, 0.35)
+    found = summarise(table, 0.35, seed=0)
+    # Flagged are 0.9, 0.5 and 0.4: two right, one false alarm, one missed.
+    assert found["f1"] == pytest.approx(4 / 6)
+    assert found["image_auroc"] == pytest.approx((3 + 2 + 2) / 9)
+    assert found["n_flagged"] == 3
+    assert found["f1_low"] <= found["f1"] <= found["f1_high"]
+    assert found["oracle_f1"] == pytest.approx(6 / 7)  # 0.3 and more: one false alarm
+
+
+def test_images_of_unknown_label_are_scored_and_never_counted():
+    scores = np.array([0.1, 0.9, 0.8])
+    found = summarise(score_table(records([0, 1, None]), scores, 0.5), 0.5, seed=0)
+    assert (found["n_test"], found["n_flagged"], found["f1"]) == (3, 2, 1.0)
+    assert found["false_positive"] == 0
+    unlabelled = summarise(score_table(records([None] * 3), scores, 0.5), 0.5, seed=0)
+    assert unlabelled == {"n_test": 3, "n_flagged": 2, "threshold": 0.5}
+
+
+@pytest.mark.parametrize(("labels", "missing"), [([0, 0], "f1"), ([1, 1], "image_auroc")])
+def test_what_labels_of_one_class_cannot_give_is_left_out(labels: list[int], missing: str):
+    found = summarise(score_table(records(labels), np.array([0.2, 0.8]), 0.5), 0.5, seed=0)
+    assert missing not in found
+    assert found["true_positive"] + found["false_positive"] == 1
+
+
+def test_a_set_without_test_images():
+    table = score_table([], np.empty(0), 1.0)
+    assert summarise(table, 1.0, seed=0) == {"n_test": 0, "n_flagged": 0, "threshold": 1.0}
+    assert choose_examples(table, 1.0) == {}
+
+
+def test_by_defect_by_hand():
+    scores = np.array([0.1, 0.9, 0.5, 0.3, 0.4, 0.2])
+    kinds = [None, "bent", None, "cut", "bent", None]
+    rows = by_defect(score_table(records([0, 1, 0, 1, 1, 0], kinds), scores, 0.35))
+    # bent: 0.9 above all three normal scores, 0.4 above two; cut: 0.3 above two of three.
+    assert rows["kind"].tolist() == ["bent", "cut", "good"]
+    assert rows["images"].tolist() == [2, 1, 3]
+    assert rows["flagged"].tolist() == [2, 0, 1]
+    np.testing.assert_allclose(rows["image AUROC"], [5 / 6, 2 / 3, np.nan])
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0], [1], [None, None], [0, 1, None] * 5])
+def test_examples_are_different_images_and_the_worst_error_is_among_them(labels):
+    scores = np.random.default_rng(len(labels)).random(len(labels))
+    chosen = choose_examples(score_table(records(labels), scores, 0.5), 0.5)
+    assert len(set(chosen.values())) == len(chosen) > 0
+    wrong = [n for n, label in enumerate(labels) if label == 0 and scores[n] > 0.5]
+    if wrong:
+        assert chosen["worst false alarm"] == max(wrong, key=lambda n: scores[n])
 
 
 # Pixel level

@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ad.memory_bank import patch_scores, reweighting, score_images
 from ad.neighbors import Neighbors
 from ad.params import Score
+from ad.scores import patch_scores, reweighting, score_images
 
 
 def test_patch_scores_squared_or_plain():
@@ -90,3 +90,14 @@ def test_image_scores_equal_the_definition(squared, reweight):
             to_support = np.sqrt(squares[star][support])
             expected *= 1 - np.exp(np.sqrt(squares[star, nearest])) / np.exp(to_support).sum()
         assert found.images[number] == pytest.approx(expected, rel=1e-3)
+
+
+def test_ignored_patches_never_count():
+    generator = np.random.default_rng(6)
+    features = generator.integers(0, 128, (2, 3, 5, 8)).astype(np.uint8)
+    bank = generator.integers(0, 128, (20, 8)).astype(np.uint8)
+    ignored = generator.random((3, 5)) < 0.5
+    plain = score_images(features, bank, Score(num_neighbors=2))
+    found = score_images(features, bank, Score(num_neighbors=2), ignored=ignored)
+    np.testing.assert_array_equal(found.patches, np.where(ignored, 0, plain.patches))
+    np.testing.assert_array_equal(found.images, found.patches.max(axis=(1, 2)))
