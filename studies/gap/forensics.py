@@ -190,6 +190,17 @@ class Case:
             betabinom.pmf(fp, self.n_normal, alarms + 0.5, normal - alarms + 0.5),
         )
 
+    def evened(self, table: np.ndarray) -> np.ndarray:
+        """Give a cause every number of flags in ``flags`` as often; its hits among so many stay.
+
+        What is left of a detector is how much its flags tell, not how many it raises.
+        """
+        total = np.add.outer(np.arange(len(table)), np.arange(table.shape[1]))
+        marginal = np.bincount(total.ravel(), table.ravel())
+        window = np.isin(np.arange(len(marginal)), self._flag_range) & (marginal > 0)
+        weight = np.divide(1.0, marginal, out=np.zeros_like(marginal), where=window)
+        return table * weight[total] / window.sum()
+
     def profile(self, least: int = 0) -> pd.Series:
         """Likelihood of the printed values over Youden's J from ``least`` (0 or -1) to 1."""
         youden = np.arange(least * STEPS, STEPS + 1) / STEPS

@@ -131,7 +131,7 @@ def record_run(root: str | Path = ".", *, data: str | Path = "data") -> dict[str
     artifacts = Path(root) / "artifacts"
     try:
         manifest = _table(artifacts / "manifest.csv")
-        about = json.loads((artifacts / "features" / "features.json").read_text("utf-8"))
+        about = json.loads((artifacts / "features.json").read_text("utf-8"))
         threshold = json.loads((artifacts / "threshold.json").read_text("utf-8"))
         tests = _table(artifacts / "test_scores.csv")
         validation = _table(artifacts / "validation_scores.csv")
@@ -141,12 +141,12 @@ def record_run(root: str | Path = ".", *, data: str | Path = "data") -> dict[str
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error.filename}: no finished run here; 'dvc repro'") from None
     ids = [row["id"] for split in ("train", "test") for row in manifest if row["split"] == split]
-    banks = sorted((artifacts / "banks").glob("*.npy"))
+    banks = sorted((artifacts / "banks").glob("fold_*[0-9].npy"))
     record = {
         "parameters": _notebook_parameters(artifacts / "notebooks"),
         "ids": ids,
         "files": {row["id"]: row["sha256"][:16] for row in manifest},
-        "weights": {key: about.get(key) for key in FIELDS["weights"][0]},
+        "weights": {key: about["weights"][key] for key in FIELDS["weights"][0]},
         "features": dict(zip(ids, (summary(x) for part in parts for x in part), strict=True)),
         "folds": folds,
         "banks": {path.stem: bank(np.load(path, mmap_mode="r")) for path in banks},
@@ -155,10 +155,15 @@ def record_run(root: str | Path = ".", *, data: str | Path = "data") -> dict[str
         "scores": {row["id"]: float(row["score"]) for row in tests},
         "submission": _submission(artifacts, tests),
     }
-    quality, images = Path(root) / "metrics" / "evaluate.json", Path(root) / data
+    environment, quality = artifacts / "environment.json", Path(root) / "metrics" / "evaluate.json"
+    if environment.is_file():
+        record["environment"] = json.loads(environment.read_text("utf-8"))
     if quality.is_file():
         found = json.loads(quality.read_text("utf-8"))
-        record["quality"] = {key: value for key, value in found.items() if np.isscalar(value)}
+        record["quality"] = {
+            key: value for key, value in found.items() if isinstance(value, int | float)
+        }
+    images = Path(root) / data
     return record | (_of_images(images, manifest) if images.is_dir() else {})
 
 

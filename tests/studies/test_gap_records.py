@@ -45,7 +45,7 @@ def run_folder(tmp_path_factory):
     for fold in range(2):
         np.save(artifacts / "banks" / f"fold_{fold}.npy", rng.random((12, 5), dtype=np.float32))
     about = {"backbone": "net", "source": "net.pth", "sha256": "a" * 64}
-    (artifacts / "features" / "features.json").write_text(json.dumps(about))
+    (artifacts / "features.json").write_text(json.dumps({"weights": about}))
     (artifacts / "threshold.json").write_text('{"threshold": 0.5}')
     save_table(artifacts / "folds.csv", ["id", "fold"], [[name, 0] for name in IDS[:6]])
     held_out = [[name, 0, n / 7] for n, name in enumerate(IDS[:6])]

@@ -1,0 +1,465 @@
+"""One change in a run at a time: the flags it moves, and whether it could print the four values.
+
+`FACTORS` names every change and the function that carries it out.  A function gets the unchanged
+run and returns flags of the test images, or many draws of them.  The unchanged run computes in
+whole numbers, as the pipeline does; `numerics` holds float32 beside it.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image as Picture
+
+from ad.backbone import Backbone, load_backbone
+from ad.data import of_split
+from ad.determinism import set_determinism
+from ad.evaluation import f1_score
+from ad.extraction import FeatureExtractor, features_of, make_extractor
+from ad.images import InputRule, read_rgb
+from ad.params import Params
+from ad.protocol import Result, run_protocol
+from ad.scan import scan
+from studies.gap.forensics import Case
+from studies.gap.orders import ext4_orders, ids_of, listings, written
+
+ROOT = Path(__file__).resolve().parents[2]
+DRAWS = 500  # row orders of each kind
+SEEDS = 3  # runs with every seed changed
+BATCH = 32  # images that a network or a scaling sees together
+# The oldest processor that the libraries can be told to take this one for, and one thread.
+OLD_MACHINE = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Image files and, where they are known, the test images' labels (1: anomalous)."""
+
+    train: Sequence[Path]
+    test: Sequence[Path]
+    labels: np.ndarray | None = None
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "Images":
+        """Take the images of a data set's folder, in one of the layouts that `ad` reads."""
+        records = scan(folder)
+        train, test = of_split(records, "train"), of_split(records, "test")
+        labels = [record.label for record in test]
+        known = None if None in labels else np.array(labels)
+        return cls(*([folder / r.path for r in own] for own in (train, test)), known)
+
+
+@dataclass(frozen=True)
+class Control:
+    """The unchanged run, and what the factors re-use of it."""
+
+    images: Images
+    params: Params
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of the unchanged run; factors add to it."""
+        return self.params.seed
+
+    @property
+    def n_train(self) -> int:
+        """Count the training images."""
+        return len(self.images.train)
+
+    @property
+    def paths(self) -> list[Path]:
+        """List the training images and behind them the test images."""
+        return [*self.images.train, *self.images.test]
+
+    def network(self, **changes: object) -> Backbone:
+        """Load the backbone, with changes to its settings."""
+        settings = self.params.backbone.model_copy(update=changes)
+        return load_backbone(settings, seed=self.seed, root=ROOT)
+
+    def make(self, network: Backbone | None = None, **changes: object) -> FeatureExtractor:
+        """Make an extractor, of another network, or with changes to ``arithmetic`` or ``image``."""
+        network, own = network or self.network(), self.params
+        image, arithmetic = changes.get("image", own.image), own.backbone.arithmetic
+        how = {"arithmetic": changes.get("arithmetic", arithmetic)}
+        return make_extractor(network, image, own.patch, self.images.train, **how)
+
+    def extract(self, extractor: FeatureExtractor, pictures: Sequence | None = None) -> np.ndarray:
+        """Extract features of all images, or of changed pictures of them, training before test."""
+        pictures = self.paths if pictures is None else pictures
+        return features_of(extractor, pictures, self.params.runtime)
+
+    @cached_property
+    def extractor(self) -> FeatureExtractor:
+        """Return the unchanged run's extractor."""
+        return self.make()
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """Return the unchanged run's features, shape (n_images, h, w, dim)."""
+        return self.extract(self.extractor)
+
+    @cached_property
+    def float32(self) -> np.ndarray:
+        """Return the features as the library computes them."""
+        return self.extract(self.make(arithmetic="float32"))
+
+    def run(self, features: np.ndarray | None = None, **changes: object) -> Result:
+        """Run the protocol on features (by default the unchanged ones), with other settings."""
+        features, own = self.features if features is None else features, self.params
+        whole = features.dtype != np.float32
+        how = {"coreset": own.coreset, "score": own.score, "cv": own.cv, "seed": own.seed}
+        how["unit"] = self.extractor.unit if whole else 1.0
+        return run_protocol(features[: self.n_train], features[self.n_train :], **how | changes)
+
+    @cached_property
+    def result(self) -> Result:
+        """Return the unchanged run's result."""
+        return self.run()
+
+    @property
+    def flags(self) -> np.ndarray:
+        """Return the unchanged run's flags, shape (n_test,)."""
+        return self.result.flags
+
+
+Factor = Callable[[Control], np.ndarray]
+
+
+# Order: answers beside other ids, training images listed otherwise
+
+
+def _rows(control: Control, listing: str, rule: str | None = None) -> np.ndarray:
+    """Write answers in the order of a listing, beside sorted ids; by another threshold, too."""
+    flags = control.flags if rule is None else _rule(control, rule=rule)
+    orders = listings(len(flags), draws=DRAWS, seed=control.seed)[listing]
+    return written(flags, orders, draws=DRAWS, seed=control.seed)
+
+
+def _ids_of_windows_paths(control: Control) -> np.ndarray:
+    """Split Windows paths at '/': no id finds its answer, and what is not found becomes 0."""
+    names = [path.name for path in control.images.test]
+    found = ids_of([rf"test\{name}" for name in names], "/")
+    answers = dict(zip(found, control.flags, strict=True))
+    return np.array([answers.get(name.removesuffix(".png"), False) for name in names])
+
+
+def _listed_training(control: Control) -> np.ndarray:
+    """Return the features with the training images in an ext4 folder's order."""
+    names = [path.name for path in control.images.train]
+    order = ext4_orders(names, [UUID(int=control.seed + 1)])[0]
+    return control.features[np.r_[order, control.n_train : len(control.features)]]
+
+
+# Numbers
+
+
+def _other_seeds(control: Control, features: np.ndarray | None = None) -> np.ndarray:
+    """Change every seed: of the folds, of each bank's first pick, of the projection."""
+    seeds = range(control.seed + 1, control.seed + 1 + SEEDS)
+    return np.stack([control.run(features, seed=seed).flags for seed in seeds])
+
+
+def _folds(control: Control, *, shuffle: bool) -> np.ndarray:
+    return control.run(cv=control.params.cv.model_copy(update={"shuffle": shuffle})).flags
+
+
+# Decoding: other ways from a file to the network's input
+
+
+def _aliased(picture: Picture.Image, rule: InputRule) -> np.ndarray:
+    """Resize bilinearly without antialiasing, as OpenCV and tensors do by default."""
+    part = rule.looked_at(picture)
+    size = rule.pixels(picture).shape[1::-1]
+    box = (0, 0, *part.size)
+    return np.asarray(part.transform(size, Picture.Transform.EXTENT, box, rule.resample))
+
+
+def _bicubic(picture: Picture.Image, rule: InputRule) -> np.ndarray:
+    return replace(rule, resample=Picture.Resampling.BICUBIC).pixels(picture)
+
+
+def _cropped(picture: Picture.Image, rule: InputRule) -> np.ndarray:
+    """Resize the shorter side to 8/7 of the input (256 for 224) and keep the centre."""
+    shorter = min(rule.pixels(picture).shape[:2])
+    return replace(rule, resize=round(shorter * 8 / 7)).pixels(picture)
+
+
+def _jpeg(picture: Picture.Image, rule: InputRule) -> np.ndarray:
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=75)
+    return rule.pixels(Picture.open(stream).convert("RGB"))
+
+
+def _decoded(control: Control, how: Callable, *, test_only: bool = False) -> np.ndarray:
+    """Decode all images in another way, or the test images only; the scales stay."""
+    paths = control.images.test if test_only else control.paths
+    pictures = [how(read_rgb(path), control.extractor.rule) for path in paths]
+    features = control.extract(control.extractor, pictures)
+    if test_only:
+        features = np.concatenate([control.features[: control.n_train], features])
+    return control.run(features).flags
+
+
+# Network
+
+
+def _of_network(control: Control, network: Backbone) -> np.ndarray:
+    return control.run(control.extract(control.make(network, arithmetic="float32"))).flags
+
+
+def _last_layer_random(control: Control) -> np.ndarray:
+    """Leave the last layer that is read at its random start, as a lenient loader would."""
+    loaded, network = control.network(), control.network(weights="random")
+    last = loaded.layers[-1].name + "."
+    state = loaded.model.state_dict()
+    kept = {key: value for key, value in state.items() if not key.startswith(last)}
+    network.model.load_state_dict(kept, strict=False)
+    return _of_network(control, network)
+
+
+def _training_mode(control: Control) -> np.ndarray:
+    """Forget ``eval()``: each batch of `BATCH` mixed images normalises itself."""
+    made = control.make(arithmetic="float32")
+    made.backbone.model.train()
+    mixed = np.random.default_rng(control.seed).permutation
+    rows = np.r_[mixed(control.n_train), control.n_train + mixed(len(control.images.test))]
+    features = np.empty_like(control.float32)
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        pixels = np.stack([made.rule.pixels(read_rgb(control.paths[row])) for row in some])
+        features[some] = made(pixels)
+    return control.run(features).flags
+
+
+def _one_neighbour(control: Control) -> np.ndarray:
+    return control.run(score=control.params.score.model_copy(update={"num_neighbors": 1})).flags
+
+
+# Threshold
+
+
+def _rule(control: Control, *, rule: str = "max", aggregate: str = "max") -> np.ndarray:
+    return control.result.scores_of(aggregate) > control.result.threshold_of(rule)
+
+
+def _first_fold(control: Control) -> np.ndarray:
+    return control.result.fold_scores[0] > control.result.thresholds[0]
+
+
+def _best_f1_on_normals(control: Control) -> np.ndarray:
+    """Choose the threshold of best F1 on normal images: every F1 is 0, so the least score is taken.
+
+    As anomalib's F1AdaptiveThreshold did (its issues 2433 and 3357).
+    """
+    return control.result.scores >= np.mean([own.min() for own in control.result.held_out])
+
+
+def _squared_against_plain(control: Control) -> np.ndarray:
+    return control.result.scores > np.sqrt(control.result.threshold)
+
+
+def _half_of_the_range(control: Control, *, batch: int | None = None) -> np.ndarray:
+    """Scale test scores to 0..1 by their own range, all or batch by batch, and cut at 0.5."""
+    scores = control.result.scores
+    mixed = np.random.default_rng(control.seed).permutation(len(scores))
+    flags = np.empty(len(scores), dtype=bool)
+    for start in range(0, len(scores), batch or len(scores)):
+        rows = mixed[start : start + (batch or len(scores))]
+        own = scores[rows]
+        flags[rows] = own - own.min() > 0.5 * (own.max() - own.min())
+    return flags
+
+
+FACTORS: dict[str, dict[str, Factor]] = {
+    "order": {
+        "rows by position, Windows's listing": partial(_rows, listing="Windows (NTFS)"),
+        "rows by position, ext4's listing": partial(_rows, listing="Linux (ext4)"),
+        "ext4's listing and the 95 % quantile": partial(
+            _rows, listing="Linux (ext4)", rule="quantile:0.95"
+        ),
+        "rows by position, loader shuffled": partial(_rows, listing="shuffled by the loader"),
+        "rows by position, numbers not padded": partial(
+            _rows, listing="sorted as text, numbers not padded"
+        ),
+        "rows by position, one file twice": partial(_rows, listing="one file stands twice"),
+        "wrong ids: shifted by one": partial(_rows, listing="ids shifted by one row"),
+        "wrong ids: none found, all 0": _ids_of_windows_paths,
+        "training images in ext4's listing": lambda c: c.run(_listed_training(c)).flags,
+    },
+    "numbers": {
+        "float32 for whole numbers": lambda c: c.run(c.float32).flags,
+        "every seed changed": _other_seeds,
+        "folds not shuffled": partial(_folds, shuffle=False),
+    },
+    "decoding": {
+        "JPEG in between, test images only": partial(_decoded, how=_jpeg, test_only=True),
+        "resized without antialiasing": partial(_decoded, how=_aliased),
+        "resized without antialiasing, test images only": partial(
+            _decoded, how=_aliased, test_only=True
+        ),
+        "bicubic for bilinear": partial(_decoded, how=_bicubic),
+        "centre crop": partial(_decoded, how=_cropped),
+        "centre crop, test images only": partial(_decoded, how=_cropped, test_only=True),
+    },
+    "network": {
+        "random weights": lambda c: _of_network(c, c.network(weights="random")),
+        "last layer's weights random": _last_layer_random,
+        "eval() forgotten": _training_mode,
+        "deeper layers": lambda c: _of_network(c, c.network(layers=[3, 4])),
+        "nearest neighbour alone": _one_neighbour,
+    },
+    "threshold": {
+        "threshold at the 95 % quantile": partial(_rule, rule="quantile:0.95"),
+        "folds by their mean": partial(_rule, aggregate="mean"),
+        "first fold alone": _first_fold,
+        "best F1 on normals alone": _best_f1_on_normals,
+        "squared scores, plain threshold": _squared_against_plain,
+        "half of the test scores' range": _half_of_the_range,
+        "half of each batch's range": partial(_half_of_the_range, batch=BATCH),
+        "labels flipped": lambda c: ~c.flags,
+    },
+}
+
+
+def carry_out(control: Control, factors: Mapping = FACTORS) -> pd.DataFrame:
+    """Carry out every factor and count what it flags.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``group`` and ``factor``, the unchanged run first.  ``flags``: images flagged;
+        ``moved``: images whose flag is another than in the unchanged run; both are means over
+        draws.  With labels also ``hits`` and ``false_alarms`` (counts), ``J`` (sensitivity minus
+        false-alarm rate) and ``f1``.
+    """
+    labels, rows = control.images.labels, {}
+    every = {"": {"unchanged": lambda c: c.flags}, **factors}
+    for group, own in every.items():
+        for name, factor in own.items():
+            flags = np.atleast_2d(factor(control))  # (draws, n_test)
+            moved = (flags != control.flags).sum(axis=1).mean()
+            row = {"flags": flags.sum(axis=1).mean(), "moved": moved}
+            if labels is not None:
+                anomalous, count = labels == 1, flags.mean(axis=0)
+                row["hits"], row["false_alarms"] = count[anomalous].sum(), count[~anomalous].sum()
+                row["J"] = count[anomalous].mean() - count[~anomalous].mean()
+                row["f1"] = np.mean([f1_score(labels, each) for each in flags])
+            rows[group, name] = row
+    table = pd.DataFrame(rows).T
+    return table.rename_axis(["group", "factor"])
+
+
+def weigh(table: pd.DataFrame, labels: np.ndarray, case: Case) -> pd.DataFrame:
+    """Add each factor's exact probability of all printed values against flags at random.
+
+    The rates counted here are put into the reported test set, as uncertain as so few images leave
+    them.
+
+    Returns
+    -------
+    DataFrame
+        With ``log10_rates``: log10 of the ratio under the factor's own rates;
+        ``log10_information``: the same when every number of flags is as likely, so that only what
+        the flags tell of the images counts.
+    """
+    anomalous, normal = int((labels == 1).sum()), int((labels != 1).sum())
+    counts = zip(table["hits"], table["false_alarms"], strict=True)
+    own = np.stack([case.counted(hits, anomalous, alarms, normal) for hits, alarms in counts])
+    even, none = np.stack([case.evened(each) for each in own]), case.informed(0.0)
+    with np.errstate(divide="ignore"):
+        rates = np.log10(case.likelihood(own) / case.likelihood(none[None]))
+        blind = case.likelihood(case.evened(none)[None])
+        information = np.log10(case.likelihood(even) / blind)
+    return table.assign(log10_rates=rates, log10_information=information)
+
+
+# Numerics: the same changes in float32 and in whole numbers
+
+
+def numerics(control: Control) -> pd.DataFrame:
+    """Change machine, search and seeds, in float32 and in whole numbers.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by change; for each arithmetic the ``scores`` that have other bits and the ``flags``
+        that move (the most of several runs), against the unchanged run in the same arithmetic.
+    """
+    rows: dict[str, dict] = {}
+    for arithmetic, features in (("float32", control.float32), ("integer", control.features)):
+        base = control.run(features)
+        faiss = control.params.score.model_copy(update={"index": "faiss_flat"})
+        machine = _elsewhere(control, arithmetic)
+        searched = control.run(features, score=faiss)
+        changes = {
+            "one thread, SSE4 instructions": (machine["scores"], machine["flags"]),
+            "neighbours by another library (FAISS)": (searched.scores, searched.flags),
+        }
+        if arithmetic == "float32":
+            half = control.run(features.astype(np.float16).astype(np.float32))
+            changes["features in half precision"] = half.scores, half.flags
+        for name, (scores, flags) in changes.items():
+            row = rows.setdefault(name, {})
+            row[f"{arithmetic} scores"] = int((np.array(scores) != base.scores).sum())
+            row[f"{arithmetic} flags"] = int((np.array(flags) != base.flags).sum())
+        seeds = (_other_seeds(control, features) != base.flags).sum(axis=1)
+        rows.setdefault("every seed changed", {})[f"{arithmetic} flags"] = int(seeds.max())
+    return pd.DataFrame(rows).T.rename_axis("change")
+
+
+def _elsewhere(control: Control, arithmetic: str) -> dict[str, list]:
+    """Run images to flags in a process that takes this processor for an old one.
+
+    Raises
+    ------
+    RuntimeError
+        When the process fails; the message is its last line.
+    """
+    params = control.params.model_dump()
+    params["backbone"]["arithmetic"] = arithmetic
+    images = {"train": control.images.train, "test": control.images.test}
+    job = {"params": params} | {key: [str(p.resolve()) for p in own] for key, own in images.items()}
+    finished = subprocess.run(
+        [sys.executable, "-m", "studies.gap.interventions"],
+        input=json.dumps(job),
+        env={**os.environ, **OLD_MACHINE, "TQDM_DISABLE": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"the run as on an old machine failed: {last}")
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Run a job of `_elsewhere`: JSON in, scores and flags out."""
+    job = json.load(sys.stdin)
+    params = Params(**job["params"])
+    set_determinism(params.seed, threads=1)
+    images = Images(*([Path(path) for path in job[key]] for key in ("train", "test")))
+    torch.set_num_threads(1)
+    result = Control(images, params).result
+    print(json.dumps({"scores": result.scores.tolist(), "flags": result.flags.tolist()}))
+
+
+if __name__ == "__main__":
+    main()

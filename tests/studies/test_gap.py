@@ -1,0 +1,159 @@
+"""Listing orders against the file systems' own tools, factors on a tiny run, and the page."""
+
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_data import write_competition, write_mvtec
+
+from ad.evaluation import f1_score
+from ad.images import read_rgb
+from ad.params import BackboneSettings, Coreset, CrossValidation, Image, Params, Runtime, Score
+from studies.gap import interventions, orders
+from studies.gap.forensics import Case, random_f1
+from studies.gap.interventions import FACTORS, Control, Images, carry_out, weigh
+
+LABELS, FLAGS = (np.arange(100) < 40).astype(int), np.arange(100) < 42
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [  # by debugfs of e2fsprogs 1.47: dx_hash -h half_md4 -s <seed> <name>
+        ("TEST_000.png", 0x2270BD12_8E5B96C6),
+        ("TEST_099.png", 0x0C16F76C_01F8EF83),
+        ("a", 0x35DC0CC4_3F1DACEF),
+    ],
+)
+def test_ext4_hashes_by_its_own_tool(name, expected):
+    seed = UUID("01234567-89ab-cdef-0123-456789abcdef")
+    words = np.array([np.frombuffer(seed.bytes, dtype="<u4")])
+    assert int(orders.half_md4(name, words)[0]) == expected
+
+
+def test_ext4_hashes_long_names_and_many_seeds_at_once():
+    usual = np.array([[0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476]], dtype=np.uint32)
+    name = "averyveryverylongname_more_than_thirty_two_bytes.png"
+    assert int(orders.half_md4(name, usual)[0]) == 0xF9FD715E_F5A86967
+    seeds = [UUID(int=number) for number in (1, 2, 3)]
+    together = orders.ext4_orders(["a", "b", "c", "d"], seeds)
+    alone = [orders.ext4_orders(["a", "b", "c", "d"], [seed])[0] for seed in seeds]
+    assert np.array_equal(together, alone)
+
+
+def test_orders_of_names_and_ids_of_paths():
+    assert orders.natural_order(["a10", "a9", "a2"]) == ["a2", "a9", "a10"]
+    assert orders.ntfs_order(["b.png", "C.png", "a.png"]) == ["a.png", "b.png", "C.png"]
+    assert orders.ids_of(["test/T_0.png"], "/") == ["T_0"]
+    assert orders.ids_of([r"test\T_0.png"], "/") == [r"test\T_0"]
+
+
+def test_listings_hold_each_image_once_and_a_file_twice_shifts_the_rest():
+    for name, found in orders.listings(12, draws=5, seed=0).items():
+        for order in found:
+            if "twice" in name:
+                assert (np.diff(order) >= 0).all() and len(set(order.tolist())) >= 11
+            else:
+                assert sorted(order) == list(range(12)), name
+        harmless = (found == np.arange(12)).all()
+        assert harmless == (name in orders.HARMLESS)
+    text = orders.listings(12, draws=1, seed=0)["sorted as text, numbers not padded"]
+    assert text[0].tolist() == [0, 1, 10, 11, *range(2, 10)]
+
+
+def test_written_answers_by_hand():
+    flags = np.array([True, False, True, False])
+    assert (orders.written(flags, np.array([[0, 1, 2, 3]]), draws=9, seed=0) == flags).all()
+    moved = orders.written(flags, np.array([[3, 2, 1, 0]]), draws=9, seed=0)
+    assert (moved.sum(axis=1) == 2).all()
+    labels = np.array([1, 1, 0, 0])
+    expected = [f1_score(labels, row) for row in moved]
+    assert orders.f1_of_draws(labels, moved).tolist() == pytest.approx(expected)
+
+
+def test_orders_that_move_all_rows_are_centred_on_chance():
+    found = orders.order_effects(FLAGS, LABELS, draws=400, seed=0)
+    for name in ("Linux (ext4)", "Linux (overlay, two layers)", "shuffled by the loader"):
+        assert abs(found["F1"][name] - random_f1(42)) < 0.02
+        assert found["low"][name] < found["F1"][name] < found["high"][name]
+    assert found["F1"]["Windows (NTFS)"] == pytest.approx(f1_score(LABELS, FLAGS))
+
+
+# Factors, on eight training and eight test images, with a small random network
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory):
+    root = tmp_path_factory.mktemp("gap") / "data"
+    write_mvtec(root, n_train=8, n_normal=4, n_anomalous=4, size=64)
+    network = {"name": "resnet10t", "weights": "random", "layers": ["layer1", "layer2"]}
+    params = Params(
+        image=Image(input_size=64),
+        backbone=BackboneSettings(**network, arithmetic="float32"),
+        coreset=Coreset(ratio=0.05),
+        score=Score(num_neighbors=2),
+        cv=CrossValidation(folds=2),
+        runtime=Runtime(threads=1),
+    )
+    return Control(Images.of_folder(root), params)
+
+
+def test_every_factor_is_counted(control, monkeypatch):
+    monkeypatch.setattr(interventions, "DRAWS", 20)
+    monkeypatch.setattr(interventions, "SEEDS", 2)
+    table = carry_out(control)
+    labels = control.images.labels
+    assert labels.tolist() == [1] * 4 + [0] * 4 or labels.tolist() == [0] * 4 + [1] * 4
+    assert len(table) == 1 + sum(map(len, FACTORS.values()))
+    assert np.allclose(table["hits"] + table["false_alarms"], table["flags"])
+    assert np.allclose(table["J"], table["hits"] / 4 - table["false_alarms"] / 4)
+    assert table["f1"].iloc[0] == f1_score(labels, control.flags)
+    moved = table["moved"].droplevel("group")
+    assert moved["unchanged"] == moved["rows by position, Windows's listing"] == 0
+    assert moved["labels flipped"] == 8
+    assert moved["wrong ids: none found, all 0"] == control.flags.sum()
+    assert moved["float32 for whole numbers"] == 0  # this run is in float32 already
+
+
+def test_other_decoders_give_the_input_s_geometry(control):
+    rule, picture = control.extractor.rule, read_rgb(control.images.test[0])
+    usual = rule.pixels(picture)
+    for how in ("_aliased", "_bicubic", "_cropped", "_jpeg"):
+        pixels = getattr(interventions, how)(picture, rule)
+        assert pixels.shape == usual.shape and pixels.dtype == np.uint8
+    # 64 pixels to 64: nothing is to be resized, so only the crop and JPEG change any.
+    assert np.array_equal(interventions._aliased(picture, rule), usual)
+    assert not np.array_equal(interventions._jpeg(picture, rule), usual)
+
+
+def test_a_process_told_of_an_old_machine_gives_as_many_scores(control):
+    found = interventions._elsewhere(control, "float32")
+    assert np.allclose(found["scores"], control.result.scores, rtol=1e-3)
+    assert found["flags"] == (np.array(found["scores"]) > control.result.threshold).tolist()
+
+
+def test_without_labels_flags_are_counted(tmp_path, control):
+    write_competition(tmp_path / "flat", n_train=4, n_test=4, size=64)
+    bare = Control(Images.of_folder(tmp_path / "flat"), control.params)
+    table = carry_out(
+        bare, {"threshold": {"labels flipped": FACTORS["threshold"]["labels flipped"]}}
+    )
+    assert list(table.columns) == ["flags", "moved"]
+    assert table["moved"].tolist() == [0, 4]
+
+
+def test_weights_of_factors_are_the_exact_probabilities():
+    case = Case({"WRN101": ("0.35714", "0.44"), "ResNet-50": ("0.3846", "0.375")})
+    table = pd.DataFrame(
+        {"hits": [15.2, 36.0], "false_alarms": [22.8, 2.0]}, index=["luck", "good"]
+    )
+    found = weigh(table, LABELS, case)
+    none = case.likelihood(case.informed(0.0)[None])[0]
+    own = case.likelihood(case.counted(36, 40, 2, 60)[None])[0]
+    assert found["log10_rates"]["good"] == pytest.approx(np.log10(own / none))
+    assert found["log10_rates"]["good"] < -10 < -1 < found["log10_rates"]["luck"]
+    even = case.evened(case.counted(36, 40, 2, 60))
+    flags = np.add.outer(np.arange(41), np.arange(61))
+    assert [even[flags == n].sum() for n in (29, 30, 50, 51)] == pytest.approx(
+        [0, 1 / 21, 1 / 21, 0]
+    )
