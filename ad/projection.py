@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from ad.parallel import chunk_map
 from ad.exact.products import as_points, dot, is_whole
+from ad.parallel import chunk_map
 
 ROWS = 1024  # points that a thread projects at a time
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ad import frontier
+from ad import coreset as frontier
 from ad.coreset import first_pick, k_center_greedy, textbook_coreset
-from ad.projection import project, random_projection
 from ad.exact import products
+from ad.projection import project, random_projection
 
 
 def greedy_in_python(features: np.ndarray, n_select: int, first: int) -> list[int]:

@@ -25,7 +25,7 @@ ROWS = 4096  # points checked and squared at a time
 class Points:
     """Points (n, dim) of uint8, int8 or float32, and their squared lengths (n,), int32 or float32.
 
-    ``points[rows]`` are some of them; ``rows`` is an array of int64.
+    ``points[rows]`` are some of them; ``rows`` is a slice, or an array of int64.
     """
 
     values: Tensor
@@ -34,7 +34,9 @@ class Points:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, rows: np.ndarray) -> "Points":
+    def __getitem__(self, rows: np.ndarray | slice) -> "Points":
+        if isinstance(rows, slice):
+            return Points(self.values[rows], self.norms[rows])
         index = torch.from_numpy(rows)  # index_select is ten times faster than values[index]
         return Points(self.values.index_select(0, index), self.norms.index_select(0, index))
 
