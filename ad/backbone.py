@@ -2,8 +2,9 @@
 
 import contextlib
 import difflib
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from torch import Tensor, nn
 from ad.determinism import seeded_torch, sha256_file
 from ad.images import InputRule, input_rule
 from ad.params import BackboneSettings, Image
-from ad.filling import (
-    LastLayerReached,
+from ad.weights import (
     draw_weights,
     fill,
-    leave_out,
-    needed_keys,
-    pretrained_config,
+    hub_weights,
+    package_weights,
+    read_state_dict,
     rename_package_keys,
 )
-from ad.weights import hub_weights, package_weights, read_state_dict
+
+
+class LastLayerReached(Exception):
+    """Raised in a hook to leave the forward pass; the layers behind are not run."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Backbone:
             if found is None:  # called by others
                 return
             found[name] = output
-            if name == self.layers[-1].name:
+            if len(found) == len(self.layers):
                 raise LastLayerReached
 
         return hook
@@ -87,19 +90,49 @@ class Backbone:
         return input_rule(image, self.config)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Map images (n, 3, h, w) to one (n, channels, h / reduction, w / reduction) a layer."""
-        self._maps.found = {}
-        with contextlib.suppress(LastLayerReached):
-            self.model(images)
-        maps = [self._maps.found[layer.name] for layer in self.layers]
-        self._maps.found = None
-        for layer, values in zip(self.layers, maps, strict=True):
-            if values.ndim != 4:
-                raise ValueError(
-                    f"backbone.layers: {layer.name} gives shape {tuple(values.shape)}, not "
-                    f"(n, channels, h, w); choose a convolutional network"
-                )
-        return maps
+        """Map images (n, 3, height, width) to one (n, channels, h, w) a layer.
+
+        Raises
+        ------
+        ValueError
+            When the network does not take this size, or a layer gives no map.
+        """
+        self._maps.found = found = {}
+        try:
+            with contextlib.suppress(LastLayerReached):
+                self.model(images)
+        except (AssertionError, RuntimeError, ValueError) as error:  # as networks refuse a size
+            raise self._refused(images, error) from None
+        finally:
+            self._maps.found = None
+        return [self._as_map(found.get(layer.name), layer, images) for layer in self.layers]
+
+    def _refused(self, images: Tensor, error: Exception) -> ValueError:
+        height, width = images.shape[-2:]
+        own, reason = self.config["input_size"][-1], " ".join(str(error).split())[:120]
+        return ValueError(
+            f"backbone.name: the network takes no images of {height} x {width} pixels ({reason}); "
+            f"it was trained at {own}: set image.input_size to that or a multiple"
+        )
+
+    def _as_map(self, values: object, layer: LayerInfo, images: Tensor) -> Tensor:
+        """Return what a layer gives as (n, channels, h, w), by what timm says of the layer."""
+        shape = tuple(values.shape) if isinstance(values, Tensor) else ()
+        last = getattr(self.model, "output_fmt", "") == "NHWC"
+        if len(shape) == 4 and shape[3] == layer.channels and (last or shape[1] != shape[3]):
+            return values.permute(0, 3, 1, 2)
+        if len(shape) == 4 and shape[1] == layer.channels:
+            return values
+        # A plain transformer's tokens: some that describe no place, then the places row by row.
+        grid = [side // layer.reduction for side in images.shape[-2:]]
+        first = getattr(self.model, "num_prefix_tokens", math.inf)
+        if shape[1:] == (first + grid[0] * grid[1], layer.channels):
+            return values[:, first:].transpose(1, 2).unflatten(2, grid)
+        found = f"shape {shape}" if shape else type(values).__name__
+        raise ValueError(
+            f"backbone.layers: {layer.name} gives {found}, in which {layer.channels} channels of a "
+            f"map cannot be told; choose another layer or network"
+        )
 
 
 def resolve_layers(model: nn.Module, layers: Sequence[str | int]) -> list[LayerInfo]:
@@ -142,8 +175,14 @@ def create_model(name: str) -> nn.Module:
             f"backbone.name={name!r} is no timm model; near it are {', '.join(close) or 'none'}"
         )
     with seeded_torch(0):
-        model = timm.create_model(name, pretrained=False).eval()
-    if not getattr(model, "feature_info", None):
+        try:  # plain vision transformers then take images of any size
+            model = timm.create_model(name, pretrained=False, dynamic_img_size=True).eval()
+        except TypeError:  # other networks have no such option
+            model = timm.create_model(name, pretrained=False).eval()
+    modules = dict(model.named_modules())
+    if not all(
+        info.get("module") in modules for info in getattr(model, "feature_info", None) or [{}]
+    ):
         raise ValueError(f"backbone.name={name!r} lists no feature maps; choose another network")
     return model
 
@@ -160,23 +199,76 @@ def load_backbone(settings: BackboneSettings, *, seed: int = 0, root: Path = Pat
     seed : int
         Seed of random weights; others ignore it.
     root : path
-        Folder that a weights file's path is relative to.
+        Folder that a weights file's path is relative to; ``hub`` keeps its files in ``weights``
+        below it.
     """
     name, weights = settings.name, settings.weights
     model = create_model(name)
-    needed = needed_keys(model, resolve_layers(model, settings.layers)[-1].name)
+    needed = needed_keys(model, resolve_layers(model, settings.layers))
     leave_out(model, needed)
     if weights == "random":
         draw_weights(model, seed)
         return Backbone(model, settings.layers, "random", None)
     if weights == "package":
         path = package_weights(name)
-        state, source = rename_package_keys(read_state_dict(path), model), path.name
-    elif weights == "hub":
-        path = hub_weights(name)
-        state, source = read_state_dict(path), model.pretrained_cfg["hf_hub_id"]
+        state = rename_package_keys(read_state_dict(path), model)
     else:
-        path = root / weights
-        state, source = read_state_dict(path), path.name
-    fill(model, state, needed, source)
-    return Backbone(model, settings.layers, source, sha256_file(path))
+        path = hub_weights(name, root / "weights") if weights == "hub" else root / weights
+        state = read_state_dict(path)
+    fill(model, state, needed, path.name)
+    return Backbone(model, settings.layers, path.name, sha256_file(path))
+
+
+def needed_keys(model: nn.Module, layers: Sequence[LayerInfo]) -> list[str]:
+    """List the state-dict keys of every module that runs up to the last of some layers."""
+    used: list[str] = []
+    reached, handles = set(), []
+
+    def note(name: str) -> Callable[[nn.Module, tuple], None]:
+        def hook(module: nn.Module, _inputs: tuple) -> None:
+            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            used.extend(f"{name}.{key}" if name else key for key, _ in own)
+
+        return hook
+
+    def stop(name: str) -> Callable[[nn.Module, tuple, object], None]:
+        def hook(_module: nn.Module, _inputs: tuple, _output: object) -> None:
+            reached.add(name)
+            if len(reached) == len(layers):
+                raise LastLayerReached
+
+        return hook
+
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(note(name)))
+    for layer in layers:
+        handles.append(model.get_submodule(layer.name).register_forward_hook(stop(layer.name)))
+    with contextlib.suppress(LastLayerReached), torch.inference_mode():
+        model(torch.zeros(1, *model.pretrained_cfg["input_size"]))
+    for handle in handles:
+        handle.remove()
+    persistent = model.state_dict().keys()
+    return [
+        key
+        for key in dict.fromkeys(used)
+        if key in persistent and not key.endswith("num_batches_tracked")
+    ]
+
+
+def leave_out(model: nn.Module, needed: Sequence[str]) -> None:
+    """Free the weights of layers that are not run; a wide network has half of its own there."""
+    for name, parameter in model.named_parameters():
+        if name not in needed:
+            parameter.data = parameter.data.new_empty(0)
+
+
+def pretrained_config(model: nn.Module, source: str) -> Mapping[str, object]:
+    """Return what timm says of weights: of the tag in a file's name, else of the default tag.
+
+    ``resnet50.a1_in1k.safetensors`` names its tag behind the architecture's name.
+    """
+    config = model.pretrained_cfg
+    architecture, tag = config.get("architecture", ""), source.split(".")[1:2]
+    full = f"{architecture}.{tag[0]}" if source.startswith(f"{architecture}.") else ""
+    known = timm.models.get_pretrained_cfg(full) if timm.models.is_model_pretrained(full) else None
+    return config if known is None else known.to_dict()

@@ -8,105 +8,25 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ad.backbone import Backbone
 from ad.determinism import resolve_device
+from ad.exact.engines import exact_float32
+from ad.exact.features import WholeForm, make_whole
 from ad.features import feature_dim, patch_features
 from ad.files import array_writer
-from ad.images import InputRule, read_rgb
+from ad.images import InputRule
 from ad.parallel import chunk_map
 from ad.params import Image, Patch, Runtime
 from ad.progress import progress_bar
 from ad.tiles import cut, grid_of, join
-from ad.exact.engines import exact_float32
-from ad.exact.features import WholeForm, make_whole
 
-GIGABYTE = 1e9
 PROCESS_BYTES = 0.7e9  # Python, PyTorch and timm, measured after their import on Linux
-LARGE = 256  # side of an image, pixels; memory for a larger one is estimated at this one first
+BYTES_A_PIXEL = 2000  # of a network's input; the most of 12 measured networks took 1,600
 CALIBRATION = 16  # images that scales of whole numbers are chosen on
+CALIBRATION_PIXELS = CALIBRATION * 512**2  # fewer images where they are larger
 CPU_CHUNK = 4  # images a thread takes at a time: more gains no speed on a CPU and costs memory
-
-
-@dataclass(frozen=True)
-class ExtractionPlan:
-    """What an image gives and needs: patches, their dimension, bytes; threads, images a thread."""
-
-    grid: tuple[int, int]
-    feature_dim: int
-    threads: int
-    chunk: int
-    bytes_per_image: int
-    fixed_bytes: int
-
-
-def _measure(backbone: Backbone, patch: Patch, size: int) -> tuple[tuple[int, int], int, int]:
-    """Send one image of zeros through the network; return grid, feature dimension and bytes."""
-    largest = 0
-
-    def weigh(_module: nn.Module, inputs: tuple, output: object) -> None:
-        nonlocal largest
-        tensors = [t for t in (*inputs, output) if isinstance(t, Tensor)]
-        largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
-
-    leaves = [module for module in backbone.model.modules() if not any(module.children())]
-    handles = [module.register_forward_hook(weigh) for module in leaves]
-    with torch.inference_mode():
-        maps = backbone(torch.zeros(1, 3, size, size, device=backbone.device))
-    for handle in handles:
-        handle.remove()
-    grid = (maps[0].shape[2], maps[0].shape[3])
-    channels = [m.shape[1] for m in maps]
-    dim = feature_dim(patch, channels)
-    unfolded = sum(m.numel() * patch.patch_size**2 for m in maps)
-    pooled = grid[0] * grid[1] * (sum(patch.pretrain_dim or c for c in channels) + dim)
-    # Factor 3: a residual block keeps its input beside a layer's input and output, with the
-    # workspace of a library's layers.
-    return grid, dim, 3 * largest + 4 * (2 * unfolded + 2 * pooled)
-
-
-def plan_extraction(
-    backbone: Backbone, patch: Patch, rule: InputRule, runtime: Runtime, *, batch_size: int
-) -> ExtractionPlan:
-    """Measure one image's maps; choose how many threads and images fit the memory at a time.
-
-    Parameters
-    ----------
-    rule : InputRule
-        What decoding takes is held against the same limit by the check of the inputs.
-
-    Raises
-    ------
-    MemoryError
-        When not even one image fits ``runtime.memory_gb``; the message says what would.
-    ValueError
-        When tiles do not lie on the network's grid.
-    """
-    size, tiles = rule.size, rule.tiles
-    on_cpu = resolve_device(runtime.device) == "cpu"
-    held = (*backbone.model.parameters(), *backbone.model.buffers())
-    fixed = int(PROCESS_BYTES + 2 * sum(t.numel() * t.element_size() for t in held))
-
-    def fit(bytes_per_image: float) -> int:
-        fitting = int((runtime.memory_gb * GIGABYTE - fixed) / bytes_per_image)
-        if fitting < 1:
-            raise MemoryError(
-                f"runtime.memory_gb={runtime.memory_gb} is too small: an image of size {size} "
-                f"needs {(fixed + bytes_per_image) / GIGABYTE:.2f}; raise it, or lower image.size"
-            )
-        return fitting
-
-    if size > LARGE:  # refused before a pass that may take minutes, and more memory than that
-        fit(_measure(backbone, patch, LARGE)[2] * (size / LARGE) ** 2)
-    cells, dim, bytes_per_image = _measure(backbone, patch, size)
-    grid = tuple(grid_of(each, size, tiles) for each in cells)
-    if tiles > 1:  # one tile is in the network; all pixels, and the features twice, stay beside it
-        bytes_per_image += 3 * rule.side**2 + 8 * grid[0] * grid[1] * dim
-    fitting = fit(bytes_per_image)
-    threads = min(torch.get_num_threads() if on_cpu else 2, fitting)  # one decodes for a GPU
-    chunk = min(fitting // threads, batch_size, CPU_CHUNK if on_cpu else batch_size)
-    return ExtractionPlan(grid, dim, threads, chunk, bytes_per_image, fixed)
 
 
 @dataclass(frozen=True)
@@ -118,6 +38,8 @@ class FeatureExtractor:
     backbone : Backbone
     rule : InputRule
     patch : Patch
+    cells : tuple of int
+        Rows and columns of patches in one tile.
     whole : WholeForm or None
         ``None`` for float32.
     device : str
@@ -126,8 +48,16 @@ class FeatureExtractor:
     backbone: Backbone
     rule: InputRule
     patch: Patch
+    cells: tuple[int, int]
     whole: WholeForm | None = None
     device: str = "cpu"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return rows and columns of a picture's patches, and their features' dimension."""
+        sides = zip(self.cells, self.rule.size, strict=True)
+        high, wide = (grid_of(cells, side, self.rule.tiles) for cells, side in sides)
+        return high, wide, feature_dim(self.patch, [each.channels for each in self.backbone.layers])
 
     @property
     def unit(self) -> float:
@@ -142,17 +72,12 @@ class FeatureExtractor:
         return np.dtype(np.int8 if self.whole.signed else np.uint8)
 
     @property
-    def largest_share(self) -> float | None:
-        """Return the share of 2 ** 24 that the network's largest sum can reach."""
-        return max(self.whole.runner.network.shares().values()) if self.whole else None
-
-    @property
     def engines(self) -> str:
         """Say which engines run how many convolutions; no whole number depends on it."""
         return "float32" if self.whole is None else self.whole.runner.engine
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Map pixels (n, side, side, 3) of uint8 to features (n, h, w, dim)."""
+        """Map pixels (n, height, width, 3) of uint8 to features (n, h, w, dim)."""
         size, tiles = self.rule.size, self.rule.tiles
         return join([self._of_tile(each) for each in cut(pixels, size, tiles)], size, tiles)
 
@@ -163,7 +88,7 @@ class FeatureExtractor:
         return found.cpu().numpy()
 
     def maps(self, pixels: np.ndarray) -> list[Tensor]:
-        """Map pixels (n, size, size, 3) of uint8 to the layers' maps, int8 or float32."""
+        """Map a tile's pixels (n, height, width, 3) of uint8 to the layers' maps, int8 or float32."""
         if self.whole:
             return self.whole.runner(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         inputs = torch.from_numpy(np.stack([self.rule.normalised(each) for each in pixels]))
@@ -187,13 +112,23 @@ def make_extractor(
         Normal training images; scales of whole numbers are chosen on `CALIBRATION` of them, evenly
         spread.
     arithmetic : {"integer", "float32"}
+
+    Raises
+    ------
+    ValueError
+        When the network does not take the input's size, tiles do not lie on its grid, or it has
+        no form in whole numbers.
     """
     device, rule = resolve_device(device), backbone.input_rule(image)
     backbone.model.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        probe = backbone(torch.zeros(1, 3, *rule.size, device=backbone.device))
+    cells = (probe[0].shape[2], probe[0].shape[3])
     if arithmetic == "float32":
         backbone.model.to(device)
-        return FeatureExtractor(backbone, rule, patch, None, device)
-    step = -(-len(normals) // CALIBRATION)
+        return FeatureExtractor(backbone, rule, patch, cells, None, device)
+    most = max(1, min(CALIBRATION, CALIBRATION_PIXELS // (rule.size[0] * rule.size[1])))
+    step = -(-len(normals) // most)
     pictures = [pixels_of(each, rule)[None] for each in normals[::step]]
     tiles = [list(cut(each, rule.size, rule.tiles)) for each in pictures]
     # Of a tiled picture one place, another of each.
@@ -202,12 +137,42 @@ def make_extractor(
     images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     scaling = {"mean": rule.mean, "std": rule.std}
     whole = make_whole(backbone.model, layers, images, patch, **scaling, device=device)
-    return FeatureExtractor(backbone, rule, patch, whole, device)
+    return FeatureExtractor(backbone, rule, patch, cells, whole, device)
 
 
 def pixels_of(picture: Path | np.ndarray, rule: InputRule) -> np.ndarray:
     """Return a picture in the input's geometry; one in memory is in it already."""
-    return picture if isinstance(picture, np.ndarray) else rule.pixels(read_rgb(picture))
+    return picture if isinstance(picture, np.ndarray) else rule.read(picture)
+
+
+def plan_extraction(
+    extractor: FeatureExtractor, runtime: Runtime, batch_size: int
+) -> tuple[int, int]:
+    """Return how many threads work, and on how many images each at a time.
+
+    Raises
+    ------
+    MemoryError
+        When not even one image fits ``runtime.memory_gb``; the message says what would.
+    """
+    model, rule, patch = extractor.backbone.model, extractor.rule, extractor.patch
+    (high, wide), (rows, columns, dim) = rule.size, extractor.shape
+    held = (*model.parameters(), *model.buffers())
+    fixed = PROCESS_BYTES + 2 * sum(each.numel() * each.element_size() for each in held)
+    channels = sum(each.channels for each in extractor.backbone.layers)
+    needed = BYTES_A_PIXEL * high * wide  # one tile is in the network
+    # Its neighbourhoods and features, twice; all pixels and features of the picture stay beside.
+    needed += 8 * extractor.cells[0] * extractor.cells[1] * (channels * patch.patch_size**2 + dim)
+    needed += 3 * rule.shape[0] * rule.shape[1] + 8 * rows * columns * dim
+    fitting = int((1e9 * runtime.memory_gb - fixed) / needed)
+    if fitting < 1:
+        raise MemoryError(
+            f"runtime.memory_gb={runtime.memory_gb} is too small: an image of {high} x {wide} "
+            f"pixels needs {(fixed + needed) / 1e9:.2f}; raise it, or lower image.input_size"
+        )
+    on_cpu = extractor.device == "cpu"
+    threads = min(torch.get_num_threads() if on_cpu else 2, fitting)  # one decodes for a GPU
+    return threads, min(fitting // threads, batch_size, CPU_CHUNK if on_cpu else batch_size)
 
 
 def extract_features(
@@ -225,7 +190,7 @@ def extract_features(
     Parameters
     ----------
     extractor : FeatureExtractor
-    pictures : sequence of path or array of uint8, shape (side, side, 3)
+    pictures : sequence of path or array of uint8, shape (height, width, 3)
         Image files, or pixels of the input's geometry; row i of the result belongs to entry i.
     output : path
         ``.npy`` file of the extractor's dtype, shape (n_images, h, w, dim).
@@ -239,15 +204,14 @@ def extract_features(
     tuple of int
         The result's shape.
     """
-    rule, backbone = extractor.rule, extractor.backbone
-    plan = plan_extraction(backbone, extractor.patch, rule, runtime, batch_size=batch_size)
-    shape = (len(pictures), *plan.grid, plan.feature_dim)
+    threads, chunk = plan_extraction(extractor, runtime, batch_size)
+    rule, shape = extractor.rule, (len(pictures), *extractor.shape)
     with array_writer(output, shape, extractor.dtype) as result:
 
         def one_chunk(start: int) -> int:
-            some = pictures[start : start + plan.chunk]
+            some = pictures[start : start + chunk]
             # A short last chunk is filled up: another batch size may take another kernel.
-            pixels = np.zeros((plan.chunk, rule.side, rule.side, 3), dtype=np.uint8)
+            pixels = np.zeros((chunk, *rule.shape, 3), dtype=np.uint8)
             for row, picture in enumerate(some):
                 pixels[row] = pixels_of(picture, rule)
             result[start : start + len(some)] = extractor(pixels)[: len(some)]
@@ -255,10 +219,10 @@ def extract_features(
 
         with (  # the first around the threads: each would put back what another found
             exact_float32() if extractor.whole else nullcontext(),
-            chunk_map(plan.threads) as run,
+            chunk_map(threads) as run,
             progress_bar(len(pictures), "extract", "image") as progress,
         ):
-            for count in run(one_chunk, range(0, len(pictures), plan.chunk)):
+            for count in run(one_chunk, range(0, len(pictures), chunk)):
                 progress.update(count)
     return shape
 

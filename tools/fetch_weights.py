@@ -1,16 +1,14 @@
 """Fetch timm's pretrained weights on a connected machine, for use on another.
 
-Writes weights/<name>.<tag>.safetensors; carry the files to the other machine's weights/. The
-backbone study finds them there; for the pipeline set backbone.weights to one.
+Writes weights/<name>.<tag>.safetensors, and beside it a note of the hub's commit and the SHA-256;
+carry both to the other machine's weights/, where backbone.weights: hub finds them.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
-from ad.determinism import sha256_file
-from ad.files import atomic_path
-from ad.weights import empty_model, hub_weights
+from ad.files import read_json
+from ad.weights import hub_weights
 
 FOLDER = Path("weights")
 TEAM = ("wide_resnet101_2", "resnet50", "efficientnet_b1", "densenet121")  # of the team's report
@@ -22,12 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", default=TEAM, help="timm models; default: %(default)s")
     try:
         for name in parser.parse_args(arguments).names:
-            tag = empty_model(name).pretrained_cfg.get("tag")
-            target = FOLDER / f"{name}{f'.{tag}' if tag else ''}.safetensors"
-            if not target.is_file():
-                with atomic_path(target) as partial:
-                    shutil.copyfile(hub_weights(name), partial)
-            print(f"{target}  SHA-256 {sha256_file(target)}")
+            path = hub_weights(name, FOLDER)
+            note = read_json(path.with_name(f"{path.name}.json"))
+            print(f"{path}  commit {note['revision']}  SHA-256 {note['sha256']}")
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 
