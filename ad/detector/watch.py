@@ -5,6 +5,7 @@ next.  A line that a kill cut off is removed at the start, and its image is done
 """
 
 import json
+import math
 import os
 import stat
 import time
@@ -17,7 +18,7 @@ from ad.files import NO_SPACE, append_whole, open_alone
 from ad.images import shown
 
 POLL = 0.2  # seconds between two looks at the folder
-RECENT = 3.0  # seconds for which a folder is listed after its time of change changed
+AGAIN = 3.0  # seconds to another look at a folder that changed: some systems' times are coarse
 WHOLE = 10.0  # seconds between two looks at every file: one may be written anew under its name
 SETTLED = 0.5  # seconds for which a file's size and time must stay before it is opened
 PATIENCE = 10.0  # seconds after which a file that stays as it is and cannot be read is damaged
@@ -95,9 +96,9 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = str(root)
-        self.finished: set[str] = set()
+        self.finished: dict[str, Mark] = {}
         self.passed_over: set[str] = set()
-        self.folders: dict[str, tuple[int, float, list[str]]] = {}  # changed, seen when, inside
+        self.folders: dict[str, tuple[int, float, list[str]]] = {}  # changed, again at, inside
         self.last_whole = -WHOLE
 
     def look(self) -> Iterator[str]:
@@ -106,7 +107,6 @@ class Folder:
         whole = now - self.last_whole >= WHOLE
         if whole:
             self.last_whole = now
-            self.finished.clear()
             self.passed_over.clear()
         left = [self.root]
         while left:
@@ -116,14 +116,14 @@ class Folder:
             except OSError:  # gone
                 self.folders.pop(folder, None)
                 continue
-            before, when, inside = self.folders.get(folder, (None, now, []))
-            when = now if changed != before else when
-            if whole or now - when < RECENT:  # not once: times of change may be coarse
+            before, again, inside = self.folders.get(folder, (None, now, []))
+            if whole or changed != before or now >= again:
+                again = now + AGAIN if changed != before else math.inf
                 entries = entries_of(folder, self.passed_over)
                 inside = [path for path, is_folder in reversed(entries) if is_folder]
                 images = (path for path, is_folder in entries if not is_folder)
-                yield from (path for path in images if path not in self.finished)
-            self.folders[folder] = changed, when, inside
+                yield from (path for path in images if whole or path not in self.finished)
+            self.folders[folder] = changed, again, inside
             left += inside
 
 
@@ -166,10 +166,13 @@ def watch_folder(
                 note(f"{shown(folder)} is {'away; waiting for it' if away else 'back'}")
             for path in [*dict.fromkeys([*waiting, *looked.look()])]:
                 now, mark = time.monotonic(), mark_of(path)
-                name = written(Path(path).relative_to(folder))
-                if mark is None or (name, mark) in kept.done:
+                if mark is None or mark == looked.finished.get(path):
                     waiting.pop(path, None)
-                    looked.finished.update([path] if mark else [])
+                    continue
+                name = written(Path(path).relative_to(folder))
+                if (name, mark) in kept.done:
+                    looked.finished[path] = mark
+                    waiting.pop(path, None)
                     continue
                 if waiting.get(path, (None,))[0] != mark:
                     waiting[path] = mark, now
