@@ -35,7 +35,7 @@ NAMES = ["patch_sums", "fold_sums", "image_sums", "flagged"]
 def extractor_of(name: str, layers: list[str], patch: Patch, size: int) -> FeatureExtractor:
     half = (0.5,) * 3
     whole = make_whole(settled_network(name), layers, images(4, size), patch, mean=half, std=half)
-    return FeatureExtractor(None, InputRule((size, size), None), patch, whole)
+    return FeatureExtractor(None, InputRule((size, size), None), patch, (0, 0), whole=whole)
 
 
 def pictures(count: int, size: int, seed: int) -> np.ndarray:
