@@ -88,7 +88,7 @@ class FeatureExtractor:
         return found.cpu().numpy()
 
     def maps(self, pixels: np.ndarray) -> list[Tensor]:
-        """Map a tile's pixels (n, height, width, 3) of uint8 to the layers' maps, int8 or float32."""
+        """Map tiles' pixels (n, height, width, 3) of uint8 to layers' maps, int8 or float32."""
         if self.whole:
             return self.whole.runner(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         inputs = torch.from_numpy(np.stack([self.rule.normalised(each) for each in pixels]))
