@@ -28,7 +28,7 @@ from ad.evaluation import f1_score
 from ad.extraction import FeatureExtractor, features_of, make_extractor
 from ad.images import InputRule, read_rgb
 from ad.params import Params
-from ad.protocol import Result, run_protocol
+from ad.protocol import Result, run_protocol, score_held_out, score_queries
 from ad.scan import scan
 from studies.gap.forensics import Case
 from studies.gap.orders import ext4_orders, ids_of, listings, written
@@ -132,6 +132,19 @@ class Control:
         """Return the unchanged run's result."""
         return self.run()
 
+    @cached_property
+    def float32_result(self) -> Result:
+        """Return the result in float32."""
+        return self.run(self.float32)
+
+    def rescored(self, base: Result, features: np.ndarray, **changes: object) -> Result:
+        """Score the images of a run once more against its own banks, by other settings."""
+        score = self.params.score.model_copy(update=changes)
+        normals, queries = features[: self.n_train], features[self.n_train :]
+        held_out = [own.images for own in score_held_out(normals, base.folds, base.banks, score)]
+        found = [own.images for own in score_queries(queries, base.banks, score)]
+        return replace(base, held_out=held_out, fold_scores=np.stack(found))
+
     @property
     def flags(self) -> np.ndarray:
         """Return the unchanged run's flags, shape (n_test,)."""
@@ -169,10 +182,10 @@ def _listed_training(control: Control) -> np.ndarray:
 # Numbers
 
 
-def _other_seeds(control: Control, features: np.ndarray | None = None) -> np.ndarray:
+def _other_seeds(control: Control) -> np.ndarray:
     """Change every seed: of the folds, of each bank's first pick, of the projection."""
     seeds = range(control.seed + 1, control.seed + 1 + SEEDS)
-    return np.stack([control.run(features, seed=seed).flags for seed in seeds])
+    return np.stack([control.run(seed=seed).flags for seed in seeds])
 
 
 def _folds(control: Control, *, shuffle: bool) -> np.ndarray:
@@ -184,10 +197,9 @@ def _folds(control: Control, *, shuffle: bool) -> np.ndarray:
 
 def _aliased(picture: Picture.Image, rule: InputRule) -> np.ndarray:
     """Resize bilinearly without antialiasing, as OpenCV and tensors do by default."""
-    part = rule.looked_at(picture)
-    size = rule.pixels(picture).shape[1::-1]
-    box = (0, 0, *part.size)
-    return np.asarray(part.transform(size, Picture.Transform.EXTENT, box, rule.resample))
+    height, width = rule.shape
+    how = Picture.Transform.EXTENT, rule.box(*picture.size), rule.resample
+    return np.asarray(picture.transform((width, height), *how))
 
 
 def _bicubic(picture: Picture.Image, rule: InputRule) -> np.ndarray:
@@ -196,8 +208,7 @@ def _bicubic(picture: Picture.Image, rule: InputRule) -> np.ndarray:
 
 def _cropped(picture: Picture.Image, rule: InputRule) -> np.ndarray:
     """Resize the shorter side to 8/7 of the input (256 for 224) and keep the centre."""
-    shorter = min(rule.pixels(picture).shape[:2])
-    return replace(rule, resize=round(shorter * 8 / 7)).pixels(picture)
+    return replace(rule, resize=round(min(rule.shape) * 8 / 7)).pixels(picture)
 
 
 def _jpeg(picture: Picture.Image, rule: InputRule) -> np.ndarray:
@@ -242,13 +253,13 @@ def _training_mode(control: Control) -> np.ndarray:
     features = np.empty_like(control.float32)
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
-        pixels = np.stack([made.rule.pixels(read_rgb(control.paths[row])) for row in some])
+        pixels = np.stack([made.rule.read(control.paths[row]) for row in some])
         features[some] = made(pixels)
     return control.run(features).flags
 
 
 def _one_neighbour(control: Control) -> np.ndarray:
-    return control.run(score=control.params.score.model_copy(update={"num_neighbors": 1})).flags
+    return control.rescored(control.result, control.features, num_neighbors=1).flags
 
 
 # Threshold
@@ -303,7 +314,7 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "training images in ext4's listing": lambda c: c.run(_listed_training(c)).flags,
     },
     "numbers": {
-        "float32 for whole numbers": lambda c: c.run(c.float32).flags,
+        "float32 for whole numbers": lambda c: c.float32_result.flags,
         "every seed changed": _other_seeds,
         "folds not shuffled": partial(_folds, shuffle=False),
     },
@@ -393,34 +404,36 @@ def weigh(table: pd.DataFrame, labels: np.ndarray, case: Case) -> pd.DataFrame:
 
 
 def numerics(control: Control) -> pd.DataFrame:
-    """Change machine, search and seeds, in float32 and in whole numbers.
+    """Change machine, libraries and precision, in float32 and in whole numbers.
 
     Returns
     -------
     DataFrame
-        Indexed by change; for each arithmetic the ``scores`` that have other bits and the ``flags``
-        that move (the most of several runs), against the unchanged run in the same arithmetic.
+        Indexed by change; for each arithmetic the test ``scores`` that have other bits and the
+        ``flags`` that move, against the unchanged run in the same arithmetic.
     """
-    rows: dict[str, dict] = {}
-    for arithmetic, features in (("float32", control.float32), ("integer", control.features)):
-        base = control.run(features)
-        faiss = control.params.score.model_copy(update={"index": "faiss_flat"})
-        machine = _elsewhere(control, arithmetic)
-        searched = control.run(features, score=faiss)
-        changes = {
-            "one thread, SSE4 instructions": (machine["scores"], machine["flags"]),
-            "neighbours by another library (FAISS)": (searched.scores, searched.flags),
-        }
-        if arithmetic == "float32":
-            half = control.run(features.astype(np.float16).astype(np.float32))
-            changes["features in half precision"] = half.scores, half.flags
-        for name, (scores, flags) in changes.items():
-            row = rows.setdefault(name, {})
-            row[f"{arithmetic} scores"] = int((np.array(scores) != base.scores).sum())
-            row[f"{arithmetic} flags"] = int((np.array(flags) != base.flags).sum())
-        seeds = (_other_seeds(control, features) != base.flags).sum(axis=1)
-        rows.setdefault("every seed changed", {})[f"{arithmetic} flags"] = int(seeds.max())
+    base, rows = control.float32_result, {}
+    half = control.run(control.float32.astype(np.float16).astype(np.float32))
+    rows["features in half precision"] = _moved("float32", base, half.scores, half.flags)
+    for arithmetic, base, features in (
+        ("float32", control.float32_result, control.float32),
+        ("integer", control.result, control.features),
+    ):
+        machine = {key: np.array(own) for key, own in _elsewhere(control, arithmetic).items()}
+        searched = control.rescored(base, features, index="faiss_flat")
+        for change, scores, flags in (
+            ("one thread, instructions of 2008", machine["scores"], machine["flags"]),
+            ("neighbours by another library (FAISS)", searched.scores, searched.flags),
+        ):
+            rows.setdefault(change, {}).update(_moved(arithmetic, base, scores, flags))
     return pd.DataFrame(rows).T.rename_axis("change")
+
+
+def _moved(arithmetic: str, base: Result, scores: np.ndarray, flags: np.ndarray) -> dict[str, int]:
+    return {
+        f"{arithmetic} scores": int((scores != base.scores).sum()),
+        f"{arithmetic} flags": int((flags != base.flags).sum()),
+    }
 
 
 def _elsewhere(control: Control, arithmetic: str) -> dict[str, list]:
