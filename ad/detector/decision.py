@@ -92,6 +92,7 @@ class DecisionNodes:
         self.graph, self.grid, self.dim = graph, grid, dim
         flat = graph.constant([0, grid[0] * grid[1], dim])
         self.features = graph.add("Reshape", [features, flat])
+        self.doubled = graph.add("Mul", [self.features, graph.scalar(-2)])
         squares = graph.add("Mul", [self.features, self.features])
         if dim <= BLOCK_DIMS:
             self.norms = graph.cast(graph.total(squares), np.int32)
@@ -117,18 +118,16 @@ class DecisionNodes:
 
     def _nearest(self, bank: np.ndarray, k: int) -> str:
         """Sum the k least of |b|^2 - 2 f.b over a bank, shape (n, patches) of int32."""
-        wide = bank.astype(np.int64)
-        norms = np.square(wide).sum(axis=1)
+        norms = np.square(bank.astype(np.int64)).sum(axis=1)
         if reach(bank) >= FLOAT_LIMIT:
-            return self._nearest_of_two(wide, norms, k)
+            return self._nearest_of_two(bank, norms, k)
         graph = self.graph
-        columns = graph.constant(np.ascontiguousarray(-2 * wide.T).astype(np.float32))
-        products = graph.add("MatMul", [self.features, columns])
+        products = graph.add("MatMul", [self.doubled, self._columns(bank)])
         shifted = graph.add("Add", [products, graph.constant(norms.astype(np.float32))])
         least = self._least(shifted, k)[0]
         return graph.total(graph.cast(least, np.int32))
 
-    def _nearest_of_two(self, wide: np.ndarray, norms: np.ndarray, k: int) -> str:
+    def _nearest_of_two(self, bank: np.ndarray, norms: np.ndarray, k: int) -> str:
         """Do the same for distances beyond float32, as SPLIT * high + low, 0 <= low < SPLIT.
 
         The k-th least high part tells whose low parts decide: below it all count, at it the least.
@@ -140,9 +139,7 @@ class DecisionNodes:
             block = slice(start, min(start + BLOCK_DIMS, self.dim))
             if self.dim > BLOCK_DIMS:
                 part = graph.sliced(part, {2: block})
-            columns = np.ascontiguousarray(wide[:, block].T).astype(np.float32)
-            product = graph.add("MatMul", [part, graph.constant(columns)])
-            above, rest = self._split(product)
+            above, rest = self._split(graph.add("MatMul", [part, self._columns(bank[:, block])]))
             high = graph.add("Sub", [high, graph.add("Add", [above, above])])
             low = graph.add("Sub", [low, graph.add("Add", [rest, rest])])
         carry, low = self._split(low)
@@ -158,6 +155,10 @@ class DecisionNodes:
         ]
         scaled = graph.add("Mul", [chosen[0], graph.scalar(SPLIT, np.int32)])
         return graph.add("Add", [scaled, chosen[1]])
+
+    def _columns(self, bank: np.ndarray) -> str:
+        """Keep rows of a bank as bytes, a quarter of their size in float32."""
+        return self.graph.cast(self.graph.constant(np.ascontiguousarray(bank.T)), np.float32)
 
     def _split(self, name: str) -> tuple[str, str]:
         """Split whole numbers into SPLIT * high + low; all in float32, all exact."""
