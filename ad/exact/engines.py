@@ -1,9 +1,10 @@
-"""Convolutions of whole numbers, by 8-bit instructions or carried in float32.
+"""Convolutions of whole numbers: by 8-bit instructions, or carried in float32.
 
-Every engine that passes `ad.exact.trials` gives the same bits.
+An engine runs a convolution only after it has reproduced random and worst-case whole numbers of
+that convolution on this machine, so every engine that runs gives the same bits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -78,22 +79,22 @@ def pad(conv: Conv, values: Tensor) -> tuple[Tensor, list[int]]:
         if any(side % 2 for side in values.shape[2:]):
             raise ValueError(
                 f"backbone.arithmetic: layer {conv.name} needs even sides, got {values.shape[2:]}; "
-                f"choose another image.size, or backbone.arithmetic: float32"
+                f"choose another image.input_size, or set backbone.arithmetic: float32"
             )
         return values, [0, 0]
     if conv.padding != "same":
         return values, list(conv.padding)
-    sides = []
-    for size, kernel, stride, dilation in zip(
-        values.shape[2:], conv.weight.shape[2:], conv.stride, conv.dilation, strict=True
-    ):
-        sides.append(max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0))
-    if not any(sides):
-        return values, [0, 0]
-    high, wide = sides
-    before_and_behind = (0, 0, wide // 2, wide - wide // 2, high // 2, high - high // 2)
-    # Seen as (n, h, w, c), the result stays channels-last in memory.
-    return F.pad(values.permute(0, 2, 3, 1), before_and_behind).permute(0, 3, 1, 2), [0, 0]
+    high, wide = (
+        max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+        for size, kernel, stride, dilation in zip(
+            values.shape[2:], conv.weight.shape[2:], conv.stride, conv.dilation, strict=True
+        )
+    )
+    if high or wide:
+        before_and_behind = (0, 0, wide // 2, wide - wide // 2, high // 2, high - high // 2)
+        # Seen as (n, h, w, c), the result stays channels-last in memory.
+        values = F.pad(values.permute(0, 2, 3, 1), before_and_behind).permute(0, 3, 1, 2)
+    return values, [0, 0]
 
 
 class FloatConvolution:
@@ -112,7 +113,7 @@ class FloatConvolution:
 
     @staticmethod
     def takes(_source: tuple[int, int], _device: str) -> bool:
-        """Tell whether inputs of this range can be had on this device: all can."""
+        """Tell whether the engine takes inputs of this range on this device: all."""
         return True
 
     def sums(self, values: Tensor) -> Tensor:
@@ -143,11 +144,10 @@ class ByteConvolution:
     name = "8-bit"
 
     def __init__(self, conv: Conv, source: tuple[int, int], _device: str) -> None:
+        self.step = (1, 1)
         if conv.weight.shape[2:] == (1, 1) and conv.padding == (0, 0):
             # What a stride passes over is left out beforehand: much faster.
             self.step, conv = conv.stride, replace(conv, stride=(1, 1))
-        else:
-            self.step = (1, 1)
         self.conv = conv
         self.zero_point = 128 if source[0] < 0 else 0
         self.scales = torch.from_numpy(np.ldexp(np.float32(1), -conv.shift.astype(np.int64)))
@@ -163,7 +163,7 @@ class ByteConvolution:
 
     @staticmethod
     def takes(source: tuple[int, int], device: str) -> bool:
-        """Tell whether inputs of this range can be had on this device: bytes on a CPU."""
+        """Tell whether the engine takes inputs of this range on this device: bytes on a CPU."""
         return device == "cpu" and source[0] >= BYTE[0] and source[1] <= BYTE[1]
 
     def sums(self, values: Tensor) -> Tensor:
@@ -204,3 +204,121 @@ def exact_float32() -> Iterator[None]:
         nnpack.flags(enabled=False) if nnpack else nullcontext(),
     ):
         yield
+
+
+# (in, out, kernel, stride, groups) of the convolutions that an engine is tried on.
+TRIALS = (
+    (3, 8, 3, 2, 1),
+    (16, 24, 1, 1, 1),
+    (832, 16, 1, 1, 1),
+    (64, 33, 3, 1, 1),
+    (32, 16, 1, 2, 1),
+    (32, 32, 3, 1, 4),
+    (24, 24, 3, 2, 24),
+    (40, 40, 5, 1, 40),
+)
+LARGER = 48  # pixels a side: libraries choose an algorithm by a map's size
+
+
+def _trial(spec: tuple[int, ...], source: tuple[int, int], *, worst: bool) -> Conv:
+    """Make a convolution whose weights are random, or of one sign a channel and the largest."""
+    n_in, n_out, kernel, stride, groups = spec
+    rng = np.random.default_rng(n_in * n_out * kernel)
+    fan_in, most = n_in // groups * kernel**2, max(map(abs, source))
+    peak = min(127, (2**24 - 1) // (fan_in * most))  # the largest weight that keeps the bound
+    weight = rng.integers(-peak, peak + 1, (n_out, n_in // groups, kernel, kernel))
+    if worst:
+        weight[::2], weight[1::2] = peak, -peak
+    largest = int(np.abs(weight[0]).sum()) * most
+    room = 2**24 - 1 - largest if worst else largest // 4
+    return Conv(
+        name="trial",
+        sources=("x",),
+        target="y",
+        weight=weight.astype(np.int8),
+        bias=rng.integers(-room, room + 1, n_out).astype(np.int32),
+        shift=rng.integers(1, largest.bit_length() - 5, n_out).astype(np.int16),
+        stride=(stride, stride),
+        padding=(kernel // 2, kernel // 2),
+        groups=groups,
+        low=BYTE[0] * int(rng.integers(2)),
+    )
+
+
+def _trial_inputs(conv: Conv, source: tuple[int, int], larger: int) -> Tensor:
+    """Make maps of both ends of the range, of random ends, and of random values."""
+    rng = np.random.default_rng(0)
+    low, high = source
+    kernel = conv.weight.shape[2:]
+    sides = [(kernel[i] - 1) * conv.dilation[i] + 1 + conv.stride[i] for i in (0, 1)]
+    if kernel == (1, 1):  # for smaller maps the weights would be packed anew, at length
+        sides = [8, 8]
+    shape = (4, conv.weight.shape[1] * conv.groups, *(side + larger for side in sides))
+    maps = rng.integers(low, high + 1, shape)
+    maps[0], maps[1], maps[2] = high, low, rng.choice(source, shape[1:])
+    dtype = torch.int8 if high <= BYTE[1] else torch.int16
+    return torch.from_numpy(maps).to(dtype, memory_format=torch.channels_last)
+
+
+def _reproduces(
+    engine: type, conv: Conv, source: tuple[int, int], device: str, larger: int = 0
+) -> bool:
+    """Tell whether an engine gives a convolution's exact sums and results on trial inputs."""
+    inputs = _trial_inputs(conv, source, larger)
+    sums = Reference(conv, source, "cpu").sums(inputs)
+    try:
+        ready, inputs = engine(conv, source, device), inputs.to(device)
+        found, found_sums = ready(inputs).cpu(), ready.sums(inputs).cpu()
+    except (AttributeError, RuntimeError, TypeError):
+        return False  # this build of PyTorch has no such operator, or with another signature
+    same_sums = torch.equal(found_sums.to(sums), sums)
+    return same_sums and torch.equal(found, finish(sums, conv.low, conv.high))
+
+
+def passes_trials(engine: type, source: tuple[int, int], device: str) -> bool:
+    """Tell whether an engine is exact for random and worst-case weights of `TRIALS`."""
+    return all(
+        _reproduces(engine, _trial(spec, source, worst=worst), source, device, larger)
+        for spec in TRIALS
+        for worst, larger in ((False, 0), (True, 0), (False, LARGER))
+    )
+
+
+def exact_engine(
+    conv: Conv,
+    source: tuple[int, int],
+    device: str,
+    candidates: Sequence[type],
+    trusted: dict[tuple, bool],
+) -> type:
+    """Find the first engine that is exact in trials and on a convolution itself.
+
+    Parameters
+    ----------
+    conv : Conv
+    source : tuple of int
+        Smallest and largest value of its input.
+    device : str
+    candidates : sequence of engine classes
+        Best first.
+    trusted : dict
+        Outcomes of the trials so far; filled.
+
+    Raises
+    ------
+    RuntimeError
+        When none is exact.
+    """
+    with torch.inference_mode(), exact_float32():
+        for engine in candidates:
+            if not engine.takes(source, device):
+                continue
+            key = (engine, source)
+            if key not in trusted:
+                trusted[key] = passes_trials(engine, source, device)
+            if trusted[key] and _reproduces(engine, conv, source, device):
+                return engine
+    raise RuntimeError(
+        f"no convolution on {device} reproduces the whole numbers of layer {conv.name} exactly; "
+        f"set backbone.arithmetic: float32, or check this build of PyTorch {torch.__version__}"
+    )

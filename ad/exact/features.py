@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from ad.exact.network import Runner
 from ad.exact.products import LARGEST
-from ad.exact.quantize import to_integer
+from ad.exact.quantize import choose_exponent, to_integer
 from ad.exact.resizing import bilinear_weights
-from ad.exact.rounding import choose_exponent
 
 
 class Pooling(Protocol):

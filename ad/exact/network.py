@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ad.exact.engines import BYTE, ENGINES, Conv, Operation, exact_float32, finish
-from ad.exact.trials import exact_engine
+from ad.exact.engines import BYTE, ENGINES, Conv, Operation, exact_engine, exact_float32, finish
 
 LIMIT = 2**24  # float32 holds every whole number up to here
 PIXELS = "pixels"
@@ -25,7 +24,7 @@ PIXELS = "pixels"
 class _Rounded:
     """An operation that rounds and clips what its ``sums`` returns."""
 
-    def run(self, *values: Tensor) -> Tensor:
+    def __call__(self, *values: Tensor) -> Tensor:
         """Return int8, shape (n, c, h, w)."""
         return finish(self.sums(*values), self.low, self.high)
 
@@ -64,7 +63,7 @@ class MaxPool(Operation):
     stride: tuple[int, int]
     padding: tuple[int, int]
 
-    def run(self, value: Tensor) -> Tensor:
+    def __call__(self, value: Tensor) -> Tensor:
         """Pool int8 (n, c, h, w), in float32, which holds bytes exactly and has a kernel."""
         return F.max_pool2d(value.float(), self.kernel, self.stride, self.padding).to(torch.int8)
 
@@ -75,7 +74,7 @@ class Mean(Operation):
 
     shift: int = 0
 
-    def run(self, value: Tensor) -> Tensor:
+    def __call__(self, value: Tensor) -> Tensor:
         """Reduce int8 (n, c, h, w) to (n, c, 1, 1)."""
         count = value.shape[2] * value.shape[3]
         total = value.sum((2, 3), keepdim=True, dtype=torch.int64)
@@ -91,7 +90,7 @@ class Table(Operation):
 
     values: np.ndarray
 
-    def run(self, value: Tensor) -> Tensor:
+    def __call__(self, value: Tensor) -> Tensor:
         """Look int8 (n, c, h, w) up."""
         table = torch.from_numpy(self.values).to(value.device)
         rows = value.permute(0, 2, 3, 1)  # the result stays channels-last in memory
@@ -103,7 +102,7 @@ class Table(Operation):
 class Concat(Operation):
     """Channels of several tensors, one behind the other."""
 
-    def run(self, *values: Tensor) -> Tensor:
+    def __call__(self, *values: Tensor) -> Tensor:
         """Join int8 (n, c_i, h, w)."""
         return torch.cat(values, 1)
 
@@ -255,7 +254,7 @@ class Runner:
         kept = {each.tensor for each in self.network.outputs}
         with torch.inference_mode(), exact_float32():
             for number, each in enumerate(self.network.operations):
-                run = self._engines[each.target] if isinstance(each, Conv) else each.run
+                run = self._engines.get(each.target, each)
                 values[each.target] = run(*(values[name] for name in each.sources))
                 for name in {*each.sources} - kept:
                     if self._last_use[name] == number:

@@ -11,9 +11,10 @@ from ad.exact.engines import (
     ByteConvolution,
     Conv,
     FloatConvolution,
+    exact_engine,
+    passes_trials,
 )
-from ad.exact.rounding import quantize_conv
-from ad.exact.trials import exact_engine, passes_trials
+from ad.exact.quantize import quantize_conv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 UNSIGNED, SIGNED, PIXELS = (0, 127), (-128, 127), (-124, 151)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ad.exact.features import to_bytes
-from ad.exact.rounding import FINE_BITS, choose_exponent, finest_exponent
+from ad.exact.quantize import FINE_BITS, choose_exponent, finest_exponent
 
 
 @given(st.floats(2.0**-100, 2.0**100, width=32))
