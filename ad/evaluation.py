@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ad.data import ImageRecord
-from ad.files import write_json
 from ad.images import InputRule, read_mask
-from ad.tables import write_table
 
 
 @dataclass(frozen=True)
@@ -309,7 +307,10 @@ MEANINGS = {
     "aupro": "AUPRO: how well maps find defects, up to 30 % false positives",
     "threshold": "threshold",
 }
-HEADLINE = ("image_auroc", "image_auroc_low", "image_auroc_high", "f1", "f1_low", "f1_high")
+HEADLINE = (
+    *("image_auroc", "image_auroc_low", "image_auroc_high"),
+    *("f1", "f1_low", "f1_high", "n_flagged", "threshold"),
+)
 
 
 def in_words(figures: Mapping[str, float]) -> pd.DataFrame:
@@ -318,36 +319,21 @@ def in_words(figures: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame({"figure": known.keys(), "value": list(map(float, known.values()))})
 
 
-def write_metrics(folder: Path, table: pd.DataFrame, figures: Mapping[str, float]) -> None:
-    """Write ``evaluate.json`` (what experiments are compared by), all figures, and the scores.
-
-    Parameters
-    ----------
-    folder : path
-    table : DataFrame
-        Of `score_table`.
-    figures : mapping
-        Of `summarise`.
-    """
-    keys = (*HEADLINE, "n_flagged", "threshold")
-    write_json(folder / "evaluate.json", {key: figures[key] for key in keys if key in figures})
-    write_json(folder / "details.json", dict(figures))
-    ranked = table.sort_values("score", kind="stable").reset_index(drop=True)
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Return images by rising score, with their kind and the decision in words."""
+    found = table.sort_values("score", kind="stable").reset_index(drop=True)
     words = {0: "normal", 1: "anomalous"}
-    plotted = pd.DataFrame(
+    return pd.DataFrame(
         {
-            "rank": ranked.index,
-            "id": ranked["id"],
-            "score": ranked["score"],
-            "kind": [words.get(label, "unknown") for label in ranked["label"].astype(object)],
-            "decision": [words[flag] for flag in ranked["flagged"]],
+            "rank": found.index,
+            "id": found["id"],
+            "score": found["score"],
+            "kind": [words.get(label, "unknown") for label in found["label"].astype(object)],
+            "decision": [words[flag] for flag in found["flagged"]],
         }
     )
-    write_table(folder / "scores.csv", plotted)
 
 
-def write_locked(folder: Path, table: pd.DataFrame | None, figures: Mapping[str, float]) -> None:
-    """Write the second set's figures, under names of their own, and its scores."""
-    write_json(folder / "locked.json", {f"locked_{key}": v for key, v in figures.items()})
-    empty = pd.DataFrame(columns=["id", "label", "defect", "score", "flagged"])
-    write_table(folder / "locked.csv", empty if table is None else table)
+def headline(figures: Mapping[str, float], prefix: str = "") -> dict[str, float]:
+    """Return the figures of `summarise` that experiments are compared by."""
+    return {f"{prefix}{key}": figures[key] for key in HEADLINE if key in figures}
