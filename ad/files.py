@@ -81,15 +81,15 @@ def open_alone(path: str | Path) -> int:
 
 
 def append_whole(descriptor: int, content: bytes) -> None:
-    """Append to a file and flush it to the disk; a failure leaves the file as it was."""
-    before = os.fstat(descriptor).st_size
+    """Append to a file and flush it to the disk; what fails halfway leaves it as it was."""
+    before, rest = os.fstat(descriptor).st_size, memoryview(content)
     try:
-        rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]  # it may take a part only
         os.fsync(descriptor)
-    except BaseException:
-        os.ftruncate(descriptor, before)
+    except BaseException as error:
+        if rest or isinstance(error, OSError):
+            os.ftruncate(descriptor, before)
         raise
 
 

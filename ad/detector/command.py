@@ -24,7 +24,7 @@ from ad.detector.inspector import (
     kinds_of,
 )
 from ad.detector.output import Outputs, counted, note
-from ad.detector.watch import Results, watch_folder
+from ad.detector.watch import Results, Watch
 from ad.images import shown
 
 
@@ -116,11 +116,13 @@ def run(given: argparse.Namespace) -> int:
     with ExitStack() as stack:
         inspector = stack.enter_context(closing(Inspector(detector, rates, **how)))
         if given.watch is not None:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as services are stopped
             default = given.watch.with_name(f"{given.watch.name}.jsonl")
             kept = stack.enter_context(closing(Results(given.results or default)))
             outputs = stack.enter_context(closing(Outputs(**where, earlier=kept.rows())))
-            watch_folder(inspector, given.watch, kept, outputs)
+            watch = Watch(inspector, given.watch, kept, outputs)
+            for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and as services are stopped
+                signal.signal(number, watch.stop)
+            watch.run()
         else:
             outputs = stack.enter_context(closing(Outputs(**where)))
             inspect_all(inspector, given.images, outputs)

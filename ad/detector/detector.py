@@ -107,7 +107,8 @@ class Detector:
             raise ValueError(about["why_not"])
         self.rule, self.k = rule_of(about["image"]), about["k"]
         self.threshold = about["threshold"]
-        self.patch_threshold = about["patch_threshold"] or self.threshold
+        marked = about["patch_threshold"]
+        self.patch_threshold = self.threshold if marked is None else marked
         self.camera = about["camera"] and tuple(about["camera"])  # width and height
         if contradiction := self._contradiction():
             raise ValueError(f"metadata and graph contradict each other: {contradiction}")
@@ -230,49 +231,34 @@ class Detector:
         FileNotFoundError, PermissionError, ValueError
             In one line, when it cannot be read.
         """
-        return self.score_batch([picture])[0]
-
-    def score_batch(self, pictures: Sequence[Picture]) -> list[Verdict]:
-        """Score several images at once; each gets what it gets alone."""
         started = time.perf_counter()
-        images = [self.rgb(picture) for picture in pictures]
-        pixels = [self.rule.pixels(image) for image in images]
-        patches, folds, sums, flags = self._run(self._input(images, pixels))
+        image = self.rgb(picture)
+        pixels = self.rule.pixels(image)
+        taken = pixels if self.camera is None else self._camera_pixels(image)
+        (patches,), (folds,), (largest,), (flag,) = self._run(taken[None])
         patches, folds = patches / self.k, folds / self.k  # one correctly rounded division
-        p_values = self.p_values(folds)
-        milliseconds = 1000 * (time.perf_counter() - started) / len(pictures)
-        return [
-            Verdict(
-                score=float(sums[n] / self.k),
-                flagged=bool(flags[n]),
-                p_value=float(p_values[n]),
-                patch_scores=patches[n],
-                fold_scores=folds[n],
-                appearance=appearance(pixels[n]),
-                milliseconds=milliseconds,
-                sha256=hashlib.sha256(pixels[n].tobytes()).hexdigest(),
-                size=image.size,
-                regions=regions_of(
-                    patches[n],
-                    self.patch_threshold,
-                    self.threshold,
-                    frame_of(self.rule, *image.size),
-                ),
-            )
-            for n, image in enumerate(images)
-        ]
+        frame = frame_of(self.rule, *image.size)
+        return Verdict(
+            score=float(largest / self.k),
+            flagged=bool(flag),
+            p_value=float(self.p_values(folds[None])[0]),
+            patch_scores=patches,
+            fold_scores=folds,
+            appearance=appearance(pixels),
+            milliseconds=1000 * (time.perf_counter() - started),
+            sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
+            size=image.size,
+            regions=regions_of(patches, self.patch_threshold, self.threshold, frame),
+        )
 
-    def _input(self, images: Sequence[Image.Image], pixels: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what the graph takes: resized pixels, or the camera's own."""
-        if self.camera is None:
-            return np.stack(pixels)
-        for image in images:
-            if image.size != self.camera:
-                raise ValueError(
-                    f"a picture of {image.width} x {image.height} pixels; this detector takes "
-                    f"those of its camera, {self.camera[0]} x {self.camera[1]}"
-                )
-        return np.stack([np.asarray(image) for image in images])
+    def _camera_pixels(self, image: Image.Image) -> np.ndarray:
+        """Return a picture as it is, where the graph resizes it."""
+        if image.size != self.camera:
+            raise ValueError(
+                f"a picture of {image.width} x {image.height} pixels; this detector takes those of "
+                f"its camera, {self.camera[0]} x {self.camera[1]}"
+            )
+        return np.asarray(image)
 
     @cached_property
     def held_out(self) -> list[np.ndarray]:

