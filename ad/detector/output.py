@@ -163,7 +163,7 @@ def page_row(row: Row) -> str:
         values += ["", "", shown(row["error"]), ""]
     else:
         found = ("{},{} to {},{}, {} px, share {:.2f}".format(*region["box"], region["area"],
-                 region["share"]) for region in row["regions"])  # fmt: skip
+                 region["share"]) for region in row.get("regions", ()))  # fmt: skip
         values += [f"{row['score']:,.1f}", f"{row['p_value']:.3f}", "; ".join(found)]
         values.append(shown(row.get("map_error", "")))
     line = "".join(f"<td>{html.escape(str(value))}" for value in values)
