@@ -22,8 +22,10 @@ from ad.params import Image, Patch, Runtime
 from ad.progress import progress_bar
 from ad.tiles import cut, grid_of, join
 
-PROCESS_BYTES = 0.7e9  # Python, PyTorch and timm, measured after their import on Linux
-BYTES_A_PIXEL = 2000  # of a network's input; the most of 12 measured networks took 1,600
+PROCESS_BYTES = 0.9e9  # Python, PyTorch and timm, measured after a first image on Linux
+BYTES_A_PIXEL = (
+    1000  # of a network's input; the most of ten measured ones took 670, features included
+)
 CALIBRATION = 16  # images that scales of whole numbers are chosen on
 CALIBRATION_PIXELS = CALIBRATION * 512**2  # fewer images where they are larger
 CPU_CHUNK = 4  # images a thread takes at a time: more gains no speed on a CPU and costs memory
