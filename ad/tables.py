@@ -20,7 +20,6 @@ def read_table(path: str | Path) -> pd.DataFrame:
         dtype={"id": str, "defect": str, "label": "Int64"},
         keep_default_na=False,  # an image may be called NA
         na_values={"label": [""]},
-        float_precision="round_trip",
     )
 
 

@@ -29,6 +29,5 @@ def run_cells(
             value = eval(compile(ast.Expression(last.value), notebook.name, "eval"), names)
             shown.append(getattr(value, "data", None) or "")
         if number == 0:
-            assert set(parameters) <= set(names), set(parameters) - set(names)
-            names |= parameters
+            names |= {name: value for name, value in parameters.items() if name in names}
     return shown
