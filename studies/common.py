@@ -6,13 +6,16 @@ A study imports `ad` and this file; nothing imports a study.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image as Picture
 
 from ad.backbone import load_backbone
+from ad.cells import FIRST, LAST, N_DEFECTIVE, N_NORMAL, N_TRAIN, cell_table
 from ad.data import of_split, read_manifest
-from ad.extraction import extract_features, make_extractor
+from ad.extraction import FeatureExtractor, extract_features, make_extractor
 from ad.files import load_array, write_json
 from ad.images import read_rgb
 from ad.params import BackboneSettings, Image, Patch, Runtime
@@ -35,6 +38,49 @@ def training_normals() -> list[Path]:
     """Return the default set's normal training images, which scales are measured on."""
     records = read_manifest(ROOT / "artifacts" / "manifest.csv")
     return [ROOT / "data" / record.path for record in of_split(records, "train")]
+
+
+def stretches(paths: Sequence[Path], n: int = 5) -> np.ndarray:
+    """Return the stretch of neighbouring files that each default cell lies in, from 0 to n - 1.
+
+    Files lie module by module and no module is named, so that stretches stand in for modules.
+    """
+    cells = np.array([int(path.stem.removeprefix("cell")) - 1 for path in paths])
+    return (cells - FIRST) * n // (LAST + 1 - FIRST)
+
+
+def split_of(first: int, last: int) -> dict[str, list[Path]]:
+    """Split a run of cells as the default's: by a hash of the pixels, which nobody chose.
+
+    Returns
+    -------
+    dict
+        ``normal`` and ``defective`` test cells, as many as the default has, and ``train``, at most
+        as many: what is left of the normal ones.
+    """
+    table = cell_table().query("@first <= cell <= @last")
+
+    def by_hash(grade: int) -> list[Path]:
+        paths = [Path(path) for path in table["path"][table["grade"] == grade]]
+        pixels = [np.asarray(Picture.open(path)).tobytes() for path in paths]
+        hashes = [hashlib.sha256(each).hexdigest() for each in pixels]
+        return [path for _, path in sorted(zip(hashes, paths, strict=True))]
+
+    normal, n_train = by_hash(0), min(N_TRAIN, (table["grade"] == 0).sum() - N_NORMAL)
+    return {
+        "train": normal[:n_train],
+        "normal": normal[n_train : n_train + N_NORMAL],
+        "defective": by_hash(1)[:N_DEFECTIVE],
+    }
+
+
+@lru_cache(maxsize=2)
+def _extractor(settings: str, normals: tuple[Path, ...], seed: int) -> FeatureExtractor:
+    """Make an extractor once: choosing scales takes longer than the features of 100 images."""
+    image, backbone, patch = json.loads(settings)
+    image, backbone, patch = Image(**image), BackboneSettings(**backbone), Patch(**patch)
+    network = load_backbone(backbone, seed=seed, root=ROOT)
+    return make_extractor(network, image, patch, normals, arithmetic=backbone.arithmetic)
 
 
 def cell_features(
@@ -66,18 +112,18 @@ def cell_features(
     unit : float
         What a difference of 1 stands for.
     """
-    normals = list(training_normals() if normals is None else normals)
+    normals = tuple(training_normals() if normals is None else normals)
+    settings = json.dumps([each.model_dump() for each in (image, backbone, patch)])
     key = [
         [str(path) for path in (*paths, *normals)],
-        [each.model_dump() for each in (image, backbone, patch)],
+        settings,
         change.__name__ if change else None,
         [seed, feature_code()],
     ]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     output, about = CACHE / f"{name}.npy", CACHE / f"{name}.json"
     if not (output.is_file() and about.is_file()):
-        network = load_backbone(backbone, seed=seed, root=ROOT)
-        extractor = make_extractor(network, image, patch, normals, arithmetic=backbone.arithmetic)
+        extractor = _extractor(settings, normals, seed)
         pictures = list(paths)
         if change is not None:
             pictures = [change(extractor.rule.pixels(read_rgb(path))) for path in paths]
@@ -92,6 +138,34 @@ def interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float
     return float(low), float(high)
 
 
+def score_draws(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    seed: int,
+    repeats: int = 1000,
+) -> np.ndarray:
+    """Draw images with replacement, class by class, and seeds; return the mean over seeds.
+
+    Parameters
+    ----------
+    statistic : callable
+        Of labels and scores (or flags), as `ad.evaluation.image_auroc`.
+    labels : array, shape (n_images,)
+    scores : array, shape (n_seeds, n_images)
+        Of the same images under several seeds, so that the coreset's own noise is in the interval.
+    """
+    rng, labels = np.random.default_rng(seed), np.asarray(labels, dtype=bool)
+    groups = [np.flatnonzero(labels == value) for value in (False, True)]
+    found = np.empty(repeats)
+    for repeat in range(repeats):
+        rows = np.concatenate([own[rng.integers(len(own), size=len(own))] for own in groups])
+        seeds = rng.integers(len(scores), size=len(scores))
+        found[repeat] = np.mean([statistic(labels[rows], scores[s][rows]) for s in seeds])
+    return found
+
+
 def paired_draws(
     statistic: Callable[[np.ndarray, np.ndarray], float],
     labels: np.ndarray,
@@ -101,24 +175,7 @@ def paired_draws(
     seed: int,
     repeats: int = 1000,
 ) -> np.ndarray:
-    """Draw images with replacement, class by class and seed by seed; return second minus first.
-
-    Parameters
-    ----------
-    statistic : callable
-        Of labels and scores, as `ad.evaluation.image_auroc`.
-    labels : array, shape (n_images,)
-    first, second : arrays, shape (n_seeds, n_images)
-        Scores of the same images under two settings; a drawn seed is drawn for both, so that the
-        coreset's own noise is in the interval.
-    """
-    rng, labels = np.random.default_rng(seed), np.asarray(labels, dtype=bool)
-    groups = [np.flatnonzero(labels == value) for value in (False, True)]
-    found = np.empty(repeats)
-    for repeat in range(repeats):
-        rows = np.concatenate([own[rng.integers(len(own), size=len(own))] for own in groups])
-        seeds = rng.integers(len(first), size=len(first))
-        pairs = [(first[s][rows], second[s][rows]) for s in seeds]
-        gains = [statistic(labels[rows], b) - statistic(labels[rows], a) for a, b in pairs]
-        found[repeat] = np.mean(gains)
-    return found
+    """Return second minus first; a drawn image or seed is drawn for both. See `score_draws`."""
+    both = (first, second)
+    a, b = (score_draws(statistic, labels, each, seed=seed, repeats=repeats) for each in both)
+    return b - a
