@@ -10,10 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image as Picture
 
 from ad.backbone import load_backbone
-from ad.cells import FIRST, LAST, N_DEFECTIVE, N_NORMAL, N_TRAIN, cell_table
+from ad.cells import FIRST, LAST, N_DEFECTIVE, N_NORMAL, N_TRAIN, cell_table, default_split
 from ad.data import of_split, read_manifest
 from ad.extraction import FeatureExtractor, extract_features, make_extractor
 from ad.files import load_array, write_json
@@ -47,6 +48,24 @@ def stretches(paths: Sequence[Path], n: int = 5) -> np.ndarray:
     """
     cells = np.array([int(path.stem.removeprefix("cell")) - 1 for path in paths])
     return (cells - FIRST) * n // (LAST + 1 - FIRST)
+
+
+def graded_cells(*runs: int) -> pd.DataFrame:
+    """Return the certainly normal and certainly defective cells of runs, in file order.
+
+    Of the default run only those of ``data``: no study sees the cells of ``data_locked``.
+
+    To the columns of `ad.cells.cell_table` come ``label``, 0 or 1, and ``place``: where in its run
+    a cell lies, from 0 to below 1.
+    """
+    table = cell_table()
+    cells, defective = table.groupby("run")["cell"], table["grade"] == 1
+    table["place"] = (table["cell"] - cells.transform("min")) / cells.transform("size")
+    table["label"] = defective.astype(int)
+    seen = {path for own in default_split()["data"].values() for path in own}
+    default = table["cell"].between(FIRST, LAST)
+    kept = table["run"].isin(runs) & table["grade"].isin([0, 1])
+    return table[kept & (~default | table["path"].isin(seen))].reset_index(drop=True)
 
 
 def split_of(first: int, last: int) -> dict[str, list[Path]]:
