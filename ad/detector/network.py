@@ -10,7 +10,7 @@ from ad.detector.contract import image_section, probe_picture
 from ad.detector.graph import FLOAT_LIMIT, Graph, Size, model_bytes, tensor, write_bytes
 from ad.detector.tiles import cut_nodes, join_nodes
 from ad.exact.engines import Conv, Operation
-from ad.exact.features import Pooling, WholeForm, bins
+from ad.exact.features import WholeForm, bins
 from ad.exact.network import PIXELS, Add, Concat, IntegerNetwork, MaxPool, Mean, Product, Table
 from ad.exact.products import LARGEST
 from ad.exact.resizing import bilinear_weights
@@ -178,7 +178,7 @@ class FeatureNodes:
 
     def run(self, maps: Sequence[tuple[str, Size, int]]) -> str:
         """Add all; return features of float32, whole numbers, shape (n, h, w, dim)."""
-        pooling: Pooling = self.whole.pooling
+        pooling = self.whole.pooling
         size, layers, dims = maps[0][1], [], []
         for (name, own, channels), exponent in zip(maps, self.whole.exponents, strict=True):
             dims.append(pooling.pretrain_dim or channels)

@@ -5,8 +5,9 @@ that convolution on this machine, so every engine that runs gives the same bits.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,17 +19,9 @@ BYTE = (-128, 127)
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What makes one tensor of whole numbers, ``low`` to ``high``, of others.
+    """What makes one tensor of whole numbers, ``low`` to ``high``, of others."""
 
-    Parameters
-    ----------
-    name : str
-        The layer, for messages.
-    sources : tuple of str
-    target : str
-    """
-
-    name: str
+    name: str  # the layer, for messages
     sources: tuple[str, ...]
     target: str
     low: int = BYTE[0]
@@ -39,24 +32,14 @@ class Operation:
 class Conv(Operation):
     """``clip(round_half_even((sum of w * q + bias) * 2 ** -shift))``.
 
-    Parameters
-    ----------
-    weight : array of int8, shape (out, in / groups, kh, kw)
-        -127..127.
-    bias : array of int32, shape (out,)
-        In units of the sum.
-    shift : array of int16, shape (out,)
-    gain : array of float64, shape (out,), optional
-        Of a traced network: the factor of a channel that its float32 weights still lack.
-    padding : tuple of int, "same" or "even"
-        Rows and columns of zeros on either side; "same" is TensorFlow's rule, which may put one
-        more behind than before; "even" is none, for maps of even sides only.
+    ``padding`` counts rows and columns of zeros on either side; "same" is TensorFlow's rule, which
+    may put one more behind than before; "even" is none, for maps of even sides only.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray
-    shift: np.ndarray | None = None
-    gain: np.ndarray | None = None
+    weight: np.ndarray  # int8, shape (out, in / groups, kh, kw), -127..127
+    bias: np.ndarray  # int32, shape (out,), in units of the sum
+    shift: np.ndarray | None = None  # int16, shape (out,)
+    gain: np.ndarray | None = None  # (out,): a factor that a traced network's weights still lack
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] | str = (0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -111,11 +94,6 @@ class FloatConvolution:
         self.weight = weight.to(device, self.dtype, memory_format=torch.channels_last)
         self.bias = (torch.from_numpy(conv.bias) * scale).to(device, self.dtype)
 
-    @staticmethod
-    def takes(_source: tuple[int, int], _device: str) -> bool:
-        """Tell whether the engine takes inputs of this range on this device: all."""
-        return True
-
     def sums(self, values: Tensor) -> Tensor:
         """Convolve whole numbers (n, in, h, w); return sums times ``2 ** -shift``, not rounded."""
         conv = self.conv
@@ -143,7 +121,9 @@ class ByteConvolution:
 
     name = "8-bit"
 
-    def __init__(self, conv: Conv, source: tuple[int, int], _device: str) -> None:
+    def __init__(self, conv: Conv, source: tuple[int, int], device: str) -> None:
+        if device != "cpu" or source[0] < BYTE[0] or source[1] > BYTE[1]:
+            raise RuntimeError("it takes bytes on a CPU only")
         self.step = (1, 1)
         if conv.weight.shape[2:] == (1, 1) and conv.padding == (0, 0):
             # What a stride passes over is left out beforehand: much faster.
@@ -161,25 +141,19 @@ class ByteConvolution:
         prepack = torch.ops.onednn.qconv_prepack
         self.packed = prepack(weight, self.scales, 1.0, self.zero_point, *geometry, example)
 
-    @staticmethod
-    def takes(source: tuple[int, int], device: str) -> bool:
-        """Tell whether the engine takes inputs of this range on this device: bytes on a CPU."""
-        return device == "cpu" and source[0] >= BYTE[0] and source[1] <= BYTE[1]
-
-    def sums(self, values: Tensor) -> Tensor:
-        """Convolve int8 (n, in, h, w); return float32 sums times ``2 ** -shift``, not rounded."""
-        return self._convolve(values, torch.float32, "none")
-
     def __call__(self, values: Tensor) -> Tensor:
         """Convolve int8 (n, in, h, w); return int8 (n, out, h', w')."""
         low, high = self.conv.low, self.conv.high
         # Written as int8, which saturates at -128 and 127.
-        result = self._convolve(values, torch.int8, "relu" if low == 0 else "none")
+        result = self.sums(values, torch.int8, "relu" if low == 0 else "none")
         if high != BYTE[1] or low not in (BYTE[0], 0):
             result.clamp_(low, high)
         return result
 
-    def _convolve(self, values: Tensor, dtype: torch.dtype, activation: str) -> Tensor:
+    def sums(
+        self, values: Tensor, dtype: torch.dtype = torch.float32, activation: str = "none"
+    ) -> Tensor:
+        """Convolve int8 (n, in, h, w); return sums times ``2 ** -shift``."""
         conv = self.conv
         values, padding = pad(conv, values[:, :, :: self.step[0], :: self.step[1]])
         if self.zero_point:
@@ -198,11 +172,8 @@ ENGINES = (ByteConvolution, FloatConvolution)
 @contextmanager
 def exact_float32() -> Iterator[None]:
     """Leave out float32 convolutions that do more than add products: Winograd, Fourier, TF32."""
-    nnpack = getattr(torch.backends, "nnpack", None)  # older versions have no switch
-    with (
-        torch.backends.cudnn.flags(enabled=False, allow_tf32=False),
-        nnpack.flags(enabled=False) if nnpack else nullcontext(),
-    ):
+    backends = torch.backends
+    with backends.cudnn.flags(enabled=False, allow_tf32=False), backends.nnpack.flags(False):
         yield
 
 
@@ -260,49 +231,38 @@ def _trial_inputs(conv: Conv, source: tuple[int, int], larger: int) -> Tensor:
     return torch.from_numpy(maps).to(dtype, memory_format=torch.channels_last)
 
 
-def _reproduces(
+def _ready(
     engine: type, conv: Conv, source: tuple[int, int], device: str, larger: int = 0
-) -> bool:
-    """Tell whether an engine gives a convolution's exact sums and results on trial inputs."""
+) -> object | None:
+    """Return an engine made ready if its sums and results are exact on trial inputs."""
     inputs = _trial_inputs(conv, source, larger)
     sums = Reference(conv, source, "cpu").sums(inputs)
     try:
         ready, inputs = engine(conv, source, device), inputs.to(device)
         found, found_sums = ready(inputs).cpu(), ready.sums(inputs).cpu()
     except (AttributeError, RuntimeError, TypeError):
-        return False  # this build of PyTorch has no such operator, or with another signature
-    same_sums = torch.equal(found_sums.to(sums), sums)
-    return same_sums and torch.equal(found, finish(sums, conv.low, conv.high))
+        return None  # such inputs are not for it, or this build of PyTorch has another operator
+    exact = torch.equal(found_sums.to(sums), sums)
+    exact = exact and torch.equal(found, finish(sums, conv.low, conv.high))
+    return ready if exact else None
 
 
+@cache
 def passes_trials(engine: type, source: tuple[int, int], device: str) -> bool:
     """Tell whether an engine is exact for random and worst-case weights of `TRIALS`."""
     return all(
-        _reproduces(engine, _trial(spec, source, worst=worst), source, device, larger)
+        _ready(engine, _trial(spec, source, worst=worst), source, device, larger)
         for spec in TRIALS
         for worst, larger in ((False, 0), (True, 0), (False, LARGER))
     )
 
 
 def exact_engine(
-    conv: Conv,
-    source: tuple[int, int],
-    device: str,
-    candidates: Sequence[type],
-    trusted: dict[tuple, bool],
-) -> type:
-    """Find the first engine that is exact in trials and on a convolution itself.
+    conv: Conv, source: tuple[int, int], device: str, candidates: Sequence[type] = ENGINES
+) -> object:
+    """Return the first engine, ready to run, that is exact in trials and on a convolution itself.
 
-    Parameters
-    ----------
-    conv : Conv
-    source : tuple of int
-        Smallest and largest value of its input.
-    device : str
-    candidates : sequence of engine classes
-        Best first.
-    trusted : dict
-        Outcomes of the trials so far; filled.
+    ``source`` is the smallest and largest value of the input; of the candidates the best is first.
 
     Raises
     ------
@@ -311,13 +271,10 @@ def exact_engine(
     """
     with torch.inference_mode(), exact_float32():
         for engine in candidates:
-            if not engine.takes(source, device):
+            if not passes_trials(engine, source, device):
                 continue
-            key = (engine, source)
-            if key not in trusted:
-                trusted[key] = passes_trials(engine, source, device)
-            if trusted[key] and _reproduces(engine, conv, source, device):
-                return engine
+            if ready := _ready(engine, conv, source, device):
+                return ready
     raise RuntimeError(
         f"no convolution on {device} reproduces the whole numbers of layer {conv.name} exactly; "
         f"set backbone.arithmetic: float32, or check this build of PyTorch {torch.__version__}"

@@ -6,7 +6,6 @@ operation.  So features are the same on every machine.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,14 +16,7 @@ from ad.exact.network import Runner
 from ad.exact.products import LARGEST
 from ad.exact.quantize import choose_exponent, to_integer
 from ad.exact.resizing import bilinear_weights
-
-
-class Pooling(Protocol):
-    """How maps become features: side of the neighbourhood, dimension of a layer's, of all."""
-
-    patch_size: int
-    pretrain_dim: int | None
-    target_dim: int | None
+from ad.params import Patch
 
 
 def bins(length: int, dim: int) -> tuple[Tensor, Tensor]:
@@ -33,14 +25,8 @@ def bins(length: int, dim: int) -> tuple[Tensor, Tensor]:
     return number * length // dim, ((number + 1) * length + dim - 1) // dim
 
 
-def bin_sums(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Sum the last axis in the bins of adaptive average pooling, one entry after the other.
-
-    Returns
-    -------
-    sums : Tensor of float64, shape (..., dim)
-    counts : Tensor of int64, shape (dim,)
-    """
+def _bin_sums(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Sum the last axis in bins, one entry after the other; return float64 sums and counts."""
     length = values.shape[-1]
     starts, ends = (each.to(values.device) for each in bins(length, dim))
     total = values[..., starts]
@@ -50,27 +36,24 @@ def bin_sums(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return total, ends - starts
 
 
-def neighbourhood_sums(maps: Tensor, pooling: Pooling) -> tuple[Tensor, Tensor]:
+def _neighbourhood_sums(maps: Tensor, patch: Patch) -> tuple[Tensor, Tensor]:
     """Sum what adaptive average pooling of flattened neighbourhoods averages.
 
-    Returns
-    -------
-    sums : Tensor of float64, whole numbers, shape (n, dim, h, w)
-    counts : Tensor of int64, shape (dim,)
+    Return whole numbers in float64, shape (n, dim, h, w), and how many each sums, (dim,).
     """
     n, channels, height, width = maps.shape
-    dim, size = pooling.pretrain_dim or channels, pooling.patch_size
+    dim, size = patch.pretrain_dim or channels, patch.patch_size
     values = maps.float()  # sums over a neighbourhood stay below 2 ** 24
-    if channels % dim == 0:
+    if channels % dim == 0:  # whole channels fall into each bin
         sums = F.avg_pool2d(values, size, stride=1, padding=size // 2, divisor_override=1)
         sums = sums.double().reshape(n, dim, channels // dim, height, width).sum(dim=2)
         return sums, torch.full((dim,), size**2 * channels // dim, device=maps.device)
     unfolded = F.unfold(values, size, padding=size // 2).double().transpose(1, 2)
-    sums, counts = bin_sums(unfolded, dim)
+    sums, counts = _bin_sums(unfolded, dim)
     return sums.transpose(1, 2).reshape(n, dim, height, width), counts
 
 
-def join_maps(maps: Sequence[Tensor], exponents: Sequence[int], pooling: Pooling) -> Tensor:
+def join_maps(maps: Sequence[Tensor], exponents: Sequence[int], patch: Patch) -> Tensor:
     """Join maps of whole numbers and bring neighbourhoods to one feature a position.
 
     Parameters
@@ -79,18 +62,17 @@ def join_maps(maps: Sequence[Tensor], exponents: Sequence[int], pooling: Pooling
         Shallow before deep; the first has the finest grid.
     exponents : sequence of int
         A whole number q of a map stands for ``q * 2 ** -exponent``.
-    pooling : Pooling
 
     Returns
     -------
     Tensor of float64, shape (n, h, w, dim)
-        ``pooling.patch_size ** 2`` times the feature: a sum over a neighbourhood, which is a whole number
+        ``patch_size ** 2`` times the feature: a sum over a neighbourhood, which is a whole number
         of a power of two where every bin holds a power of two of neighbourhoods.
     """
     size = maps[0].shape[2:]
     layers = []
     for values, exponent in zip(maps, exponents, strict=True):
-        sums, counts = neighbourhood_sums(values, pooling)
+        sums, counts = _neighbourhood_sums(values, patch)
         totals = 1
         if sums.shape[2:] != size:
             for side in size:  # rows, then columns
@@ -98,30 +80,22 @@ def join_maps(maps: Sequence[Tensor], exponents: Sequence[int], pooling: Pooling
                 matrix = torch.from_numpy(weights).to(sums.device, torch.float64)
                 sums, totals = (matrix @ sums).transpose(2, 3), totals * total
         # Elementwise, so rounded correctly, the same everywhere; exact for a power of two.
-        unit = counts.double() / pooling.patch_size**2 * totals * 2.0**exponent
+        unit = counts.double() / patch.patch_size**2 * totals * 2.0**exponent
         layers.append(sums.permute(0, 2, 3, 1) / unit)
     joined = torch.cat(layers, dim=-1)
-    if pooling.target_dim is None or pooling.target_dim == joined.shape[-1]:
+    if patch.target_dim is None or patch.target_dim == joined.shape[-1]:
         return joined
-    sums, counts = bin_sums(joined, pooling.target_dim)
+    sums, counts = _bin_sums(joined, patch.target_dim)
     return sums / counts
 
 
 @dataclass(frozen=True)
 class WholeForm:
-    """A network of whole numbers and the unit of the features made of its maps.
-
-    Parameters
-    ----------
-    runner : Runner
-    pooling : Pooling
-    exponent : int
-        See `unit`.
-    """
+    """A network of whole numbers and the unit of the features made of its maps."""
 
     runner: Runner
-    pooling: Pooling
-    exponent: int
+    pooling: Patch  # how maps become features
+    exponent: int  # see `unit`
 
     @property
     def unit(self) -> float:
@@ -155,7 +129,7 @@ def make_whole(
     model: nn.Module,
     layers: Sequence[str],
     images: np.ndarray,
-    pooling: Pooling,
+    patch: Patch,
     *,
     mean: Sequence[float],
     std: Sequence[float],
@@ -163,18 +137,16 @@ def make_whole(
 ) -> WholeForm:
     """Make a network's whole-number form; choose every scale on normal images.
 
-    See `ad.exact.quantize.to_integer`; the features' exponent is chosen on the same images.
+    See `ad.exact.quantize.to_integer`; the features' exponent, too, is chosen on these images: the
+    one at which `to_bytes` errs least.
     """
     network, engines, maps = to_integer(model, layers, images, mean=mean, std=std)
     runner = Runner(network, device=device, ready=engines if device == "cpu" else None)
-    whole = WholeForm(runner, pooling, 0)
-    values = [  # one at a time, as float64 takes much memory
-        join_maps([each[number : number + 1] for each in maps], whole.exponents, pooling)
-        for number in range(len(images))
-    ]
-    return replace(whole, exponent=fit_exponent(torch.cat(values), signed=whole.signed))
-
-
-def fit_exponent(values: Tensor, *, signed: bool) -> int:
-    """Choose the exponent at which `to_bytes` errs least on features of normal images."""
-    return choose_exponent(values.cpu(), -LARGEST if signed else 0)
+    whole = WholeForm(runner, patch, 0)
+    values = torch.cat(
+        [  # one image at a time, as float64 takes much memory
+            join_maps([each[number : number + 1] for each in maps], whole.exponents, patch)
+            for number in range(len(images))
+        ]
+    )
+    return replace(whole, exponent=choose_exponent(values, -LARGEST if whole.signed else 0))

@@ -120,30 +120,24 @@ class Output:
 class IntegerNetwork:
     """Operations in order over named tensors; plain data.
 
-    Parameters
-    ----------
-    operations : tuple of Operation
-        Each reads ``sources`` (`PIXELS` is the input) and writes ``target``.
-    means : tuple of int
-        What is subtracted from the red, green and blue pixels.
-    outputs : tuple of Output
-        Whole numbers -127..127, or 0..127 after a ReLU.
-
     Raises
     ------
     ValueError
         When a partial sum could reach 2 ** 24; the message names the layer.
     """
 
-    operations: tuple[Operation, ...]
-    means: tuple[int, int, int]
-    outputs: tuple[Output, ...]
+    operations: tuple[
+        Operation, ...
+    ]  # each reads ``sources``, `PIXELS` or before it, to ``target``
+    means: tuple[int, int, int]  # subtracted from the red, green and blue pixels
+    outputs: tuple[Output, ...]  # whole numbers -127..127, or 0..127 after a ReLU
 
     def __post_init__(self) -> None:
-        for name, share in self.shares().items():
+        for conv, source in self.convolutions():
+            share = largest_sums(conv, *source).max() / LIMIT
             if share >= 1:
                 raise ValueError(
-                    f"backbone.arithmetic: sums of layer {name} can reach {share:.2f} x 2^24, "
+                    f"backbone.arithmetic: sums of layer {conv.name} can reach {share:.2f} x 2^24, "
                     f"beyond exact float32; set backbone.arithmetic: float32"
                 )
 
@@ -151,13 +145,6 @@ class IntegerNetwork:
         """Return the smallest and largest value that each tensor can hold."""
         found = {PIXELS: pixel_range(self.means)}
         return found | {each.target: (each.low, each.high) for each in self.operations}
-
-    def shares(self) -> dict[str, float]:
-        """Return the worst channel's share of 2 ** 24 of each convolution."""
-        return {
-            conv.name: int(largest_sums(conv, *source).max()) / LIMIT
-            for conv, source in self.convolutions()
-        }
 
     def convolutions(self) -> list[tuple[Conv, tuple[int, int]]]:
         """List the convolutions, each with the range of its input."""
@@ -182,15 +169,8 @@ def centred(images: Tensor, means: Sequence[int]) -> Tensor:
 def largest_sums(conv: Conv, low: int, high: int) -> np.ndarray:
     """Bound every partial sum of each output channel, whatever the order of the summands.
 
-    Parameters
-    ----------
-    low, high : int
-        Smallest and largest value of the convolution's input.
-
-    Returns
-    -------
-    array of int64, shape (out,)
-        Sum of ``|w|`` times the largest input, plus ``|bias|``.
+    For inputs ``low`` to ``high``: the sum of ``|w|`` times the largest, plus ``|bias|``; int64,
+    shape (out,).
     """
     weights = np.abs(conv.weight.astype(np.int64)).sum(axis=(1, 2, 3))
     return weights * max(-low, high) + np.abs(conv.bias.astype(np.int64))
@@ -204,14 +184,9 @@ class Runner:
     network : IntegerNetwork
     device : str
     engines : sequence of engine classes, optional
-        Candidates, best first; which one runs changes no result.
+        Candidates, best first, see `exact_engine`; which one runs changes no result.
     ready : mapping, optional
         Engines of this device that have been tried on these convolutions, by their targets.
-
-    Raises
-    ------
-    RuntimeError
-        When not even float32 convolutions reproduce whole numbers here.
     """
 
     def __init__(
@@ -224,12 +199,10 @@ class Runner:
     ) -> None:
         self.network = network
         self.device = device
-        trusted: dict[tuple, bool] = {}
         self._engines = dict(ready or {})
         for conv, source in network.convolutions():
             if conv.target not in self._engines:
-                engine = exact_engine(conv, source, device, engines, trusted)
-                self._engines[conv.target] = engine(conv, source, device)
+                self._engines[conv.target] = exact_engine(conv, source, device, engines)
         self._last_use = {s: i for i, each in enumerate(network.operations) for s in each.sources}
 
     @property
@@ -239,16 +212,9 @@ class Runner:
         return ", ".join(f"{name} {names.count(name)}" for name in sorted(set(names)))
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Map images to whole numbers.
+        """Map images, uint8 (n, 3, h, w), to a map of int8 (n, c, h', w') a layer.
 
-        Parameters
-        ----------
-        images : Tensor of uint8, shape (n, 3, h, w)
-
-        Returns
-        -------
-        list of Tensor of int8, shape (n, c, h', w')
-            One a layer; `IntegerNetwork.outputs` has their exponents.
+        `IntegerNetwork.outputs` has the maps' exponents.
         """
         values = {PIXELS: centred(images.to(self.device), self.network.means)}
         kept = {each.tensor for each in self.network.outputs}

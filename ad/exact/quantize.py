@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ad.exact.engines import BYTE, ENGINES, Conv, Operation, exact_engine, exact_float32
+from ad.exact.engines import BYTE, Conv, Operation, exact_engine, exact_float32
 from ad.exact.network import (
     LIMIT,
     PIXELS,
@@ -41,24 +41,12 @@ LEAST_RANGE = 0.25
 
 @dataclass(frozen=True)
 class Activation:
-    """What an activation makes of a sum.
+    """What an activation makes of a sum."""
 
-    Parameters
-    ----------
-    clamp : tuple
-        Where it still changes; sums outside need not be told apart.
-    low : int
-        Smallest whole number of its result, or of its table's input.
-    ceiling : float
-        Largest value of its result.
-    function : callable, optional
-        What is done by a table.
-    """
-
-    clamp: tuple[float | None, float | None]
-    low: int = BYTE[0]
-    ceiling: float = math.inf
-    function: Callable[[Decimal], Decimal] | None = None
+    clamp: tuple[float | None, float | None]  # where it still changes; the rest is not told apart
+    low: int = BYTE[0]  # smallest whole number of its result, or of its table's input
+    ceiling: float = math.inf  # largest value of its result
+    function: Callable[[Decimal], Decimal] | None = None  # what is done by a table
 
 
 def _sigmoid(x: Decimal) -> Decimal:
@@ -99,14 +87,7 @@ def finest_exponent(largest: float) -> int:
 
 
 def choose_exponent(real: Tensor, low: int) -> int:
-    """Choose the power of two at which rounding and clipping to a byte err least.
-
-    Parameters
-    ----------
-    real : Tensor of float32, shape (n, ...)
-    low : int
-        Smallest whole number of the result.
-    """
+    """Choose the power of two at which rounding and clipping to ``low``..127 err least."""
     finest = finest_exponent(float(real.abs().amax()))
     errors = [0.0] * 4
     for part in real:
@@ -122,16 +103,15 @@ def choose_exponent(real: Tensor, low: int) -> int:
 def quantize_conv(
     conv: Conv, units_in: np.ndarray, units_out: np.ndarray, largest: int, mean_in: np.ndarray
 ) -> Conv:
-    """Write weights as whole numbers times a power of two a channel, within the bound.
+    """Write a traced network's weights as whole numbers times a power of two a channel.
 
     Parameters
     ----------
     conv : Conv
-        Of a traced network.
     units_in, units_out : array of float64, shape (in,) and (out,)
         What a whole number of the input and of the result stands for.
     largest : int
-        Largest absolute whole number of the input.
+        Largest absolute whole number of the input: sums stay below `LIMIT` for it.
     mean_in : array of float64, shape (in,)
         Mean whole number of the input; what rounded weights add to it goes off the bias.
 
@@ -198,7 +178,6 @@ class _Maker:
         self.traced = traced
         self.made: list[Operation] = []
         self.engines: dict[str, object] = {}
-        self.trusted: dict[tuple, bool] = {}
         self.values = {PIXELS: centred(torch.from_numpy(images), means)}
         self.means: dict[str, np.ndarray] = {}
         self.units = {PIXELS: np.ones(3)}
@@ -292,11 +271,8 @@ class _Maker:
 
     def _ready(self, operation: Conv | Add | Product) -> object:
         """Return what computes an operation: for a convolution, an engine that is exact here."""
-        if not isinstance(operation, Conv):
-            return operation
-        source = self.ranges[operation.sources[0]]
-        engine = exact_engine(operation, source, "cpu", ENGINES, self.trusted)
-        return engine(operation, source, "cpu")
+        conv, source = isinstance(operation, Conv), self.ranges[operation.sources[0]]
+        return exact_engine(operation, source, "cpu") if conv else operation
 
     def _tabulate(self, before: Operation, target: str, activation: str) -> None:
         """Keep the table of an activation."""
@@ -306,14 +282,9 @@ class _Maker:
         real = fine[values.long() + 128].float() * 2.0**-TABLE_BITS
         exponent = choose_exponent(real, BYTE[0])
         table = table_of(activation, exponent_in, exponent).clip(-BYTE[1], BYTE[1])
-        operation = Table(
-            name=before.name,
-            sources=(before.target,),
-            target=target,
-            values=table.astype(np.int8),
-            low=int(table.min()),
-            high=int(table.max()),
-        )
+        names = {"name": before.name, "sources": (before.target,), "target": target}
+        span = {"low": int(table.min()), "high": int(table.max())}
+        operation = Table(**names, **span, values=table.astype(np.int8))
         self.keep(operation, operation(values), 2.0**-exponent)
 
     def output(self, layer: str, tensor: str) -> Output:
@@ -335,12 +306,10 @@ def to_integer(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> tuple[IntegerNetwork, dict[str, object], list[Tensor]]:
-    """Make the whole-number form of a network.
+    """Make the whole-number form of a timm network with its weights, in evaluation mode.
 
     Parameters
     ----------
-    model : nn.Module
-        A timm network with its weights, in evaluation mode.
     layers : sequence of str
         Modules whose outputs are read, shallow before deep.
     images : array of uint8, shape (n, 3, h, w)

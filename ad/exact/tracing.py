@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,17 +14,8 @@ from ad.exact.engines import Conv, Operation
 from ad.exact.network import PIXELS, Add, Concat, MaxPool, Mean, Product
 
 PASSED_OVER = (nn.Identity, nn.Dropout, DropPath)
-ACTIVATIONS = {  # classes of PyTorch and timm by their names
-    "ReLU": "relu",
-    "ReLU6": "relu6",
-    "SiLU": "silu",
-    "Swish": "silu",
-    "Sigmoid": "sigmoid",
-    "Hardswish": "hardswish",
-    "HardSwish": "hardswish",
-    "Hardsigmoid": "hardsigmoid",
-    "HardSigmoid": "hardsigmoid",
-}
+# Names of classes of PyTorch and timm, which write them in capitals of their own.
+ACTIVATIONS = ("relu", "relu6", "silu", "sigmoid", "hardswish", "hardsigmoid")
 SUMS = (operator.add, operator.iadd, torch.add)
 PRODUCTS = (operator.mul, operator.imul, torch.mul)
 
@@ -78,103 +69,113 @@ def _fills(pool: nn.AvgPool2d) -> bool:
     return pool.padding == 0 and (not pool.ceil_mode or kernel == stride == (2, 2))
 
 
+def _activation_of(layer: str, module: nn.Module) -> str:
+    """Return an activation's name, or raise ValueError."""
+    name = type(module).__name__.lower()
+    name = "silu" if name == "swish" else name
+    if name not in ACTIVATIONS:
+        raise unsupported(layer, type(module).__name__)
+    return name
+
+
 def _float64(values: torch.Tensor) -> np.ndarray:
     return values.detach().cpu().double().numpy()
 
 
-@dataclass
+def per_channel(name: str, source: str, target: str, weight: np.ndarray, bias: np.ndarray) -> Conv:
+    """Return a convolution of each channel by itself, weights (c, 1, kh, kw)."""
+    return Conv(
+        name=name, sources=(source,), target=target, weight=weight, bias=bias, groups=len(bias)
+    )
+
+
 class Traced:
     """A network in real numbers: `Conv` with weights and gains, no shifts and clips yet.
 
-    Parameters
+    Attributes
     ----------
-    operations : dict
+    operations : dict of Operation
         By target, in order of execution; the input is `PIXELS`.
     activations : dict
-        Values of `ACTIVATIONS`, by the target that they follow.
-    channels : dict
-        By target.
+        Of `ACTIVATIONS`, by the target that they follow.
     outputs : dict
         From layer to target.
     """
 
-    operations: dict[str, Operation]
-    activations: dict[str, str]
-    channels: dict[str, int]
-    outputs: dict[str, str]
+    def __init__(self, model: nn.Module, graph: fx.Graph, found: dict[str, fx.Node]) -> None:
+        self.operations: dict[str, Operation] = {}
+        self.activations: dict[str, str] = {}
+        self._model, self._kept = model, set(found.values())
+        self._channels = {PIXELS: 3}
+        self._tensor: dict[fx.Node, str] = {}  # the tensor that holds a node's value
+        layer = "input"
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                self._tensor[node] = PIXELS
+            elif node.op == "call_module":
+                layer = node.target
+                self._module(node)
+            elif node.op in ("call_function", "call_method"):
+                self._function(node, layer)
+            elif node.op != "output":
+                raise unsupported(node.name, node.op)
+        self.outputs = {name: self._tensor[node] for name, node in found.items()}
 
-
-class _Builder:
-    """Turn the nodes of a traced network into operations."""
-
-    def __init__(self, model: nn.Module, found: dict[str, fx.Node]) -> None:
-        self.model = model
-        self.kept = set(found.values())
-        self.tensor: dict[fx.Node, str] = {}  # the tensor that holds a node's value
-        self.traced = Traced({}, {}, {PIXELS: 3}, {})
-
-    def emit(self, node: fx.Node, operation: Operation, channels: int) -> None:
+    def _emit(self, node: fx.Node, operation: Operation, channels: int) -> None:
         """Append an operation that gives a node's value."""
-        self.traced.operations[operation.target] = operation
-        self.traced.channels[operation.target] = channels
-        self.tensor[node] = operation.target
+        self.operations[operation.target] = operation
+        self._channels[operation.target] = channels
+        self._tensor[node] = operation.target
 
-    def only_for(self, node: fx.Node, source: fx.Node) -> Operation | None:
-        """Return the operation behind ``source`` if nothing but ``node`` reads it."""
-        tensor = self.tensor[source]
-        held = {each for each, name in self.tensor.items() if name == tensor}
+    def _only_for(self, node: fx.Node) -> Operation | None:
+        """Return the operation before a node if nothing else reads it."""
+        tensor = self._tensor[node.args[0]]
+        held = {each for each, name in self._tensor.items() if name == tensor}
         readers = {user for each in held for user in each.users if user not in held}
-        if readers != {node} or held & self.kept or tensor in self.traced.activations:
+        if readers != {node} or held & self._kept or tensor in self.activations:
             return None
-        return self.traced.operations.get(tensor)
+        return self.operations.get(tensor)
 
-    def affine(self, node: fx.Node, name: str, scale: np.ndarray, offset: np.ndarray) -> None:
+    def _affine(self, node: fx.Node, scale: np.ndarray, offset: np.ndarray) -> None:
         """Scale each channel: in the convolution before, or in one of its own."""
-        conv = self.only_for(node, node.args[0])
+        conv = self._only_for(node)
         if isinstance(conv, Conv):
             gain = scale if conv.gain is None else conv.gain * scale
             conv = replace(conv, gain=gain, bias=conv.bias * scale + offset)
         else:
-            source = self.tensor[node.args[0]]
-            conv = per_channel(name, source, node.name, scale[:, None, None, None], offset)
-        self.emit(node, conv, len(scale))
+            source, weight = self._tensor[node.args[0]], scale[:, None, None, None]
+            conv = per_channel(node.target, source, node.name, weight, offset)
+        self._emit(node, conv, len(scale))
 
-    def activate(self, node: fx.Node, name: str, kind: str) -> None:
+    def _activate(self, node: fx.Node, activation: str) -> None:
         """Put an activation behind the operation before, or behind an identity."""
-        if kind not in ACTIVATIONS:
-            raise unsupported(name, kind)
-        before = self.only_for(node, node.args[0])
+        before = self._only_for(node)
         if not isinstance(before, Conv | Add):
-            channels = self.traced.channels[self.tensor[node.args[0]]]
-            self.affine(node, name, np.ones(channels), np.zeros(channels))
-            before = self.traced.operations[self.tensor[node]]
-        self.tensor[node] = before.target
-        self.traced.activations[before.target] = ACTIVATIONS[kind]
+            channels = self._channels[self._tensor[node.args[0]]]
+            self._affine(node, np.ones(channels), np.zeros(channels))
+            before = self.operations[self._tensor[node]]
+        self._tensor[node] = before.target
+        self.activations[before.target] = activation
 
-    def norm(self, node: fx.Node, module: nn.BatchNorm2d) -> None:
+    def _norm(self, node: fx.Node, module: nn.BatchNorm2d) -> None:
         """Fold a batch norm: elementwise in float64, which is the same everywhere."""
         scale = 1.0 / np.sqrt(_float64(module.running_var) + module.eps)
-        if module.affine:
-            scale = _float64(module.weight) * scale
-        offset = -_float64(module.running_mean) * scale
-        if module.affine:
-            offset = offset + _float64(module.bias)
-        self.affine(node, node.target, scale, offset)
+        weight, bias = (_float64(module.weight), _float64(module.bias)) if module.affine else (1, 0)
+        scale = weight * scale
+        self._affine(node, scale, bias - _float64(module.running_mean) * scale)
         act = getattr(module, "act", nn.Identity())  # timm keeps the activation in the norm
         if not isinstance(act, nn.Identity):
-            if type(act).__name__ not in ACTIVATIONS:
-                raise unsupported(f"{node.target}.act", type(act).__name__)
-            self.traced.activations[self.tensor[node]] = ACTIVATIONS[type(act).__name__]
+            self.activations[self._tensor[node]] = _activation_of(f"{node.target}.act", act)
 
-    def module(self, node: fx.Node) -> None:
+    def _module(self, node: fx.Node) -> None:
         """Append what a module does."""
-        module, source = self.model.get_submodule(node.target), self.tensor[node.args[0]]
-        channels = self.traced.channels[source]
+        module, source = self._model.get_submodule(node.target), self._tensor[node.args[0]]
+        channels = self._channels[source]
         names = {"name": node.target, "sources": (source,), "target": node.name}
         if isinstance(module, PASSED_OVER):
-            self.tensor[node] = source
+            self._tensor[node] = source
         elif isinstance(module, nn.BatchNorm2d):
-            self.norm(node, module)
+            self._norm(node, module)
         elif isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
             bias = np.zeros(module.out_channels) if module.bias is None else _float64(module.bias)
             conv = Conv(
@@ -186,24 +187,23 @@ class _Builder:
                 dilation=_pair(module.dilation),
                 groups=module.groups,
             )
-            self.emit(node, conv, module.out_channels)
+            self._emit(node, conv, module.out_channels)
         elif isinstance(module, nn.MaxPool2d) and not module.ceil_mode and module.dilation == 1:
-            sizes = {"kernel": module.kernel_size, "stride": module.stride}
-            sizes = {k: _pair(v) for k, v in (sizes | {"padding": module.padding}).items()}
-            self.emit(node, MaxPool(**names, **sizes), channels)
+            sizes = map(_pair, (module.kernel_size, module.stride, module.padding))
+            sizes = dict(zip(("kernel", "stride", "padding"), sizes, strict=True))
+            self._emit(node, MaxPool(**names, **sizes), channels)
         elif isinstance(module, nn.AvgPool2d) and _fills(module):
             kernel = _pair(module.kernel_size)
             weight = np.full((channels, 1, *kernel), 1 / math.prod(kernel))
             conv = per_channel(node.target, source, node.name, weight, np.zeros(channels))
             padding = "even" if module.ceil_mode else (0, 0)
-            conv = replace(conv, stride=_pair(module.stride), padding=padding)
-            self.emit(node, conv, channels)
+            self._emit(node, replace(conv, stride=_pair(module.stride), padding=padding), channels)
         elif isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
-            self.emit(node, Mean(**names), channels)
+            self._emit(node, Mean(**names), channels)
         else:
-            self.activate(node, node.target, type(module).__name__)
+            self._activate(node, _activation_of(node.target, module))
 
-    def function(self, node: fx.Node, layer: str) -> None:
+    def _function(self, node: fx.Node, layer: str) -> None:
         """Append what a function, or a method of a tensor, does."""
         what = getattr(node.target, "__name__", str(node.target))
         sources = list(node.args[0] if node.target is torch.cat else node.args)
@@ -211,39 +211,25 @@ class _Builder:
             sources = sources[:1]
         if not all(isinstance(each, fx.Node) for each in sources):
             raise unsupported(layer, what)
-        read = tuple(self.tensor[each] for each in sources)
-        counts = [self.traced.channels[each] for each in read]
+        read = tuple(self._tensor[each] for each in sources)
+        counts = [self._channels[each] for each in read]
         names = {"name": f"{layer} ({what})", "sources": read, "target": node.name}
         if node.target in SUMS and len(set(counts)) == 1:
-            self.emit(node, Add(**names), counts[0])
+            self._emit(node, Add(**names), counts[0])
         elif node.target in PRODUCTS and len(read) == 2:
-            self.emit(node, Product(**names), counts[0])
+            self._emit(node, Product(**names), counts[0])
         elif node.target is torch.cat and len(read) == 1:
-            self.tensor[node] = read[0]
+            self._tensor[node] = read[0]
         elif node.target is torch.cat and node.args[1:] == (1,):
-            self.emit(node, Concat(**names), sum(counts))
+            self._emit(node, Concat(**names), sum(counts))
         elif node.target == "mean" and node.kwargs.get("keepdim"):
-            self.emit(node, Mean(**names), counts[0])
+            self._emit(node, Mean(**names), counts[0])
         else:
             raise unsupported(layer, what)
 
 
-def per_channel(name: str, source: str, target: str, weight: np.ndarray, bias: np.ndarray) -> Conv:
-    """Return a convolution of each channel by itself, weights (c, 1, kh, kw)."""
-    return Conv(
-        name=name, sources=(source,), target=target, weight=weight, bias=bias, groups=len(bias)
-    )
-
-
 def trace(model: nn.Module, layers: Sequence[str]) -> Traced:
-    """Write a network down up to the last of ``layers``, batch norms folded.
-
-    Parameters
-    ----------
-    model : nn.Module
-        In evaluation mode.
-    layers : sequence of str
-        Names of modules, shallow before deep.
+    """Write a network, in evaluation mode, down up to the last of ``layers``, batch norms folded.
 
     Raises
     ------
@@ -257,17 +243,4 @@ def trace(model: nn.Module, layers: Sequence[str]) -> Traced:
         pass
     except Exception as error:  # whatever a network's own code raises for want of a tensor
         raise unsupported(tracer.current, type(error).__name__) from None
-    builder = _Builder(model, tracer.found)
-    layer = "input"
-    for node in tracer.graph.nodes:
-        if node.op == "placeholder":
-            builder.tensor[node] = PIXELS
-        elif node.op == "call_module":
-            layer = node.target
-            builder.module(node)
-        elif node.op in ("call_function", "call_method"):
-            builder.function(node, layer)
-        elif node.op != "output":
-            raise unsupported(node.name, node.op)
-    builder.traced.outputs = {name: builder.tensor[node] for name, node in tracer.found.items()}
-    return builder.traced
+    return Traced(model, tracer.graph, tracer.found)
