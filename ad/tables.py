@@ -1,11 +1,10 @@
-"""Tables and figures to files, the same bytes from the same values."""
+"""Tables to files and back, every float exactly."""
 
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from ad.files import atomic_path, write_text
+from ad.files import write_text
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
@@ -21,9 +20,3 @@ def read_table(path: str | Path) -> pd.DataFrame:
         keep_default_na=False,  # an image may be called NA
         na_values={"label": [""]},
     )
-
-
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG."""
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})

@@ -3,11 +3,12 @@
 Usage: python -m tools.pages FOLDER              pages of this run
        python -m tools.pages reports --publish   all pages, with what is written about the run
 
-Conclusions are written by hand about the committed run: cells tagged "committed", and docs/front.md.
-They are on published pages alone, as another run may say something else.
+Conclusions are written by hand about the committed run (cells tagged "committed", docs/front.md),
+and are on published pages alone, as another run may say something else.
 """
 
 import argparse
+import base64
 import re
 import shutil
 from pathlib import Path
@@ -100,6 +101,15 @@ def pages_of(publish: bool) -> dict[str, nbformat.NotebookNode]:
     return pages
 
 
+def save_wall(path: Path) -> None:
+    """Write the last picture of the result's cells, examples above their maps, to a file."""
+    for cell in nbformat.read(NOTEBOOKS / "04_evaluate.ipynb", as_version=4).cells:
+        if "result" in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                if picture := output.get("data", {}).get("image/png"):
+                    path.write_bytes(base64.b64decode(picture))
+
+
 def main(folder: Path, *, publish: bool) -> None:
     """Write every page, and the files that they show."""
     pages, exporter = pages_of(publish), PageExporter()
@@ -112,8 +122,7 @@ def main(folder: Path, *, publish: bool) -> None:
         about |= {"note": note, "code": name not in ("index", "glossary"), "lang": "en"}
         body, _ = exporter.from_notebook_node(page, {"page": about})
         write_text(folder / f"{name}.html", body)
-    for figure in sorted(Path("artifacts/figures").glob("*.png")):
-        shutil.copyfile(figure, folder / figure.name)
+    save_wall(folder / "wall.png")
     if publish:
         for name in pages.keys() - {"index", "glossary"}:
             shutil.copyfile(NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.ipynb")

@@ -113,11 +113,19 @@ def set_environment() -> None:
 
 def execute(notebook: Path, executed: Path, parameters: dict[str, object]) -> None:
     """Run a notebook with papermill; one line says what stopped it."""
+    # nbformat's schema checks take this where it is there, for addresses that no notebook has; its
+    # import takes over a second of every stage.
+    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
     from traitlets.config import Config
 
     config = Config()
-    config.NotebookClient.extra_arguments = ["--log-level=50"]
+    config.NotebookClient.extra_arguments = [
+        "--log-level=50",
+        "--HistoryManager.enabled=False",
+        "--InlineBackend.print_figure_kwargs={'bbox_inches': None}",  # else figures are drawn twice
+        "--IPKernelApp.exec_lines=__import__('gc').set_threshold(10_000)",  # imports make many
+    ]
     config.NotebookClient.shutdown_kernel = "immediate"  # its cells have closed what they wrote
     if os.name != "nt":  # sockets as files: no warning about TCP, and no network needed
         config.KernelManager.transport = "ipc"
