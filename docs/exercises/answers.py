@@ -20,8 +20,8 @@ def broken_order(record: dict, rng: np.random.Generator) -> dict:
     Parameters
     ----------
     record : dict
-        As `studies.gap.write_record.write_record` takes it; ``scores`` (id to score) and
-        ``submission`` (rows of id and flag) are in it.
+        With ``scores`` (id to score) and ``submission`` (rows of id and flag) among other fields;
+        see `studies.gap.records.FIELDS`.
     """
     raise NotImplementedError
 

@@ -1,18 +1,16 @@
 """Checks of the answers to docs/exercises.md; a task without an answer is skipped."""
 
+import math
+
 import answers
 import numpy as np
 import pytest
 
 from ad.coreset import k_center_greedy
-from ad.extraction import plan_extraction
-from ad.params import BackboneSettings, Image, Patch, Runtime
-from studies.gap.compare import compare_records
-from studies.gap.record import Record
-from studies.gap.write_record import FORMAT
-from studies.thresholds.rules import conformal_threshold
+from ad.params import BackboneSettings, Image, Patch
+from studies.gap.records import FORMAT, check_record, compare_records
 
-NAMED = ("wide_resnet101_2", "resnet50", "efficientnet_b1", "densenet121", "resnet18")
+TEAM = ("wide_resnet101_2", "resnet50", "efficientnet_b1", "densenet121")
 
 
 def answer(name: str, *arguments: object) -> object:
@@ -20,7 +18,7 @@ def answer(name: str, *arguments: object) -> object:
     try:
         return getattr(answers, name)(*arguments)
     except NotImplementedError:
-        pytest.skip(f"docs/exercises/answers.py: {name} is not written yet")
+        pytest.skip(f"{name} is not written yet")
 
 
 def test_1_the_forged_table_prints_044():
@@ -35,20 +33,17 @@ def test_1_the_forged_table_prints_044():
 def test_2_the_comparison_names_the_order():
     rng = np.random.default_rng(2)
     scores = {f"{n:02d}": float(score) for n, score in enumerate(rng.normal(10, 3, 40))}
-    record = {
-        "format": FORMAT,
-        "threshold": {"threshold": 11.0},
-        "scores": scores,
-        "submission": [[name, int(score > 11)] for name, score in scores.items()],
-    }
+    submission = [[name, int(score > 11)] for name, score in scores.items()]
+    record = {"format": FORMAT, "threshold": 11.0, "scores": scores, "submission": submission}
     broken = answer("broken_order", record, rng)
+    check_record(broken)
     assert sorted(broken["scores"]) == sorted(scores), "no image may be lost"
     assert sorted(broken["scores"].values()) == sorted(scores.values()), "nor any score changed"
     flags = [sum(flag for _, flag in each["submission"]) for each in (record, broken)]
     assert flags[0] == flags[1], "another order flags as many images"
-    found = compare_records(Record.model_validate(record), Record.model_validate(broken))
-    assert found.first is not None, "the comparison sees no difference"
-    assert "joined by position" in found.first.words, f"it says: {found.first.words}"
+    state, words = compare_records(record, broken)["rows"]
+    assert state == "differs", "the comparison sees no difference"
+    assert "joined by position" in words, f"it says: {words}"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -67,9 +62,12 @@ def test_3_the_image_without_which_the_threshold_falls_most(seed: int):
 
 
 def test_4_the_conformal_rule_breaks_its_promise():
-    calibration, new = answer("normals_that_fool_conformal", np.random.default_rng(4))
+    calibration, new = map(
+        np.asarray, answer("normals_that_fool_conformal", np.random.default_rng(4))
+    )
     assert len(calibration) == len(new) == 200
-    share = np.mean(new > conformal_threshold(np.asarray(calibration), 0.05))
+    rank = math.ceil((len(calibration) + 1) * (1 - 0.05))
+    share = np.mean(new > np.sort(calibration)[rank - 1])
     assert share > 0.2, f"it flags {share:.1%} of the new normals, not more than 20 %"
 
 
@@ -87,14 +85,15 @@ def test_5_the_rule_is_robust_and_high(seed: int):
 
 
 def test_6_the_backbone_loads_and_has_a_fine_grid():
-    from ad.backbone import load_backbone
-
     chosen = answer("new_backbone")
-    assert chosen["name"] not in NAMED and "lite" not in chosen["name"], "the study has this one"
+    assert chosen["name"] not in TEAM, "the team's report has this one"
+    from ad.backbone import load_backbone
+    from ad.extraction import make_extractor
+
     network = load_backbone(BackboneSettings(weights="random", **chosen))
-    rule = network.input_rule(Image(size=224))
-    plan = plan_extraction(network, Patch(size=3), rule, Runtime(), batch_size=1)
-    assert min(plan.grid) > 14, f"its grid is {plan.grid[0]} x {plan.grid[1]}"
+    picture = np.random.default_rng(0).integers(0, 255, (224, 224, 3), dtype=np.uint8)
+    extractor = make_extractor(network, Image(), Patch(), [picture], arithmetic="float32")
+    assert min(extractor.shape[:2]) > 14, f"its grid is {extractor.shape[:2]}"
 
 
 def radius(points: np.ndarray, rows: np.ndarray) -> float:
