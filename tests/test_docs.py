@@ -1,0 +1,105 @@
+"""What the documents say is so: figures are the committed run's; links and commands exist."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import ad
+from ad.params import read_params
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+
+
+def read(name: str | Path) -> str:
+    """Read a text of the repository."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def committed(name: str) -> dict[str, float]:
+    """Read figures as they are in git: an experiment of one's own changes the files alone."""
+    command = ["git", "show", f":{name}"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, f"{name} is not in git: 'make repro', then 'git add {name}'"
+    return json.loads(found.stdout)
+
+
+def expected() -> list[tuple[str, str]]:
+    """List (document, words that it must have), built from the committed run's metrics."""
+    run = {
+        key.removeprefix("locked_"): f"{value:.3f}"
+        for key, value in committed("metrics/evaluate.json").items()
+    }
+    unseen = {
+        key.removeprefix("locked_"): f"{value:.3f}"
+        for key, value in committed("metrics/locked.json").items()
+    }
+    auroc = "image AUROC {image_auroc} ({image_auroc_low} to {image_auroc_high})"
+    f1 = "F1 {f1} ({f1_low} to {f1_high})"
+    korean = "이미지 AUROC {image_auroc}({image_auroc_low}~{image_auroc_high}), F1 {f1}({f1_low}~{f1_high})"
+    flagged = f"{float(run['n_flagged']):.0f} of 100"
+    return [
+        ("README.md", f"{auroc}, {f1}, {flagged} flagged".format(**run)),
+        ("README.md", f"{auroc}, {f1}".format(**unseen)),
+        ("README.ko.md", korean.format(**run)),
+        ("README.ko.md", korean.format(**unseen)),
+        ("docs/model-card.md", f"{auroc}, {f1}, {flagged} flagged".format(**run)),
+        ("docs/model-card.md", f"{auroc}, {f1}".format(**unseen)),
+    ]
+
+
+def test_figures_are_those_of_the_committed_run():
+    wanted = expected()
+    wrong = [(name, words) for name, words in wanted if words not in " ".join(read(name).split())]
+    assert not wrong, "\n".join(f"{name} must say: {words}" for name, words in wrong)
+
+
+def slugs(text: str) -> set[str]:
+    """Return the anchors of a document's headings, as code hosts make them."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@every_document
+def test_links_lead_somewhere(path: Path):
+    missing = []
+    for name, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", read(path)):
+        if re.match(r"[a-z]+:", name):
+            continue
+        target = (path.parent / name).resolve() if name else path
+        there = target.exists() and (not anchor or anchor in slugs(read(target)))
+        missing += [] if there else [f"{name}#{anchor}"]
+    assert not missing
+
+
+@every_document
+def test_commands_exist(path: Path):
+    text, makefile = read(path), read("Makefile")
+    code = "\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`]+)`", text))
+    studies = {each.parent.name for each in (ROOT / "studies").glob("*/dvc.yaml")}
+    for target in re.findall(r"\bmake ([a-z]+)\b", code):
+        assert target in studies or re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for module in re.findall(r"python -m ([\w.]+)", code):
+        assert importlib.util.find_spec(module), module
+    for key, value in re.findall(r"-S '?([a-z_.]+)=([^'\s]+)", code):
+        section, _, name = key.partition(".")
+        for each in [value] if value.startswith("[") else value.split(","):  # of a grid
+            read_params({section: {name: yaml.safe_load(each)}})
+
+
+def test_one_version_everywhere():
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    citation, changes = yaml.safe_load(read("CITATION.cff")), read("CHANGELOG.md")
+    newest = re.search(r"^## (\S+)", changes, re.MULTILINE)[1]
+    assert {project["version"], ad.__version__, str(citation["version"]), newest} == {newest}
+    hooks = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    (ruff,) = (each["rev"] for each in hooks if "ruff" in each["repo"])
+    assert f"ruff=={ruff.removeprefix('v')}" in project["optional-dependencies"]["test"]
