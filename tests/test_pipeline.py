@@ -255,7 +255,7 @@ def test_dvc_watches_every_setting_that_a_notebook_reads(notebook: Path):
 
 
 def test_nothing_chooses_by_the_locked_set():
-    """Its features are extracted beside the others; only its own page, made at the end, reads on."""
+    """Its features are extracted beside the others; only a page made at the end reads them."""
     readers = set()
     for path in [ROOT / "dvc.yaml", *sorted((ROOT / "studies").glob("*/dvc.yaml"))]:
         for name, stage in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].items():
