@@ -112,7 +112,7 @@ class Backbone:
         own, reason = self.config["input_size"][-1], " ".join(str(error).split())[:120]
         return ValueError(
             f"backbone.name: the network takes no images of {height} x {width} pixels ({reason}); "
-            f"it was trained at {own}: set image.input_size to that or a multiple"
+            f"it was trained on {own} x {own}: choose another image.input_size"
         )
 
     def _as_map(self, values: object, layer: LayerInfo, images: Tensor) -> Tensor:
@@ -224,15 +224,17 @@ def needed_keys(model: nn.Module, layers: Sequence[LayerInfo]) -> list[str]:
     used: list[str] = []
     reached, handles = set(), []
 
-    def note(name: str) -> Callable[[nn.Module, tuple], None]:
-        def hook(module: nn.Module, _inputs: tuple) -> None:
-            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    def note(name: str, *, finished: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, *_arguments: object) -> None:
+            # A module that has run may have read its children's weights without calling them.
+            own = [*module.named_parameters(recurse=finished)]
+            own += module.named_buffers(recurse=finished)
             used.extend(f"{name}.{key}" if name else key for key, _ in own)
 
         return hook
 
-    def stop(name: str) -> Callable[[nn.Module, tuple, object], None]:
-        def hook(_module: nn.Module, _inputs: tuple, _output: object) -> None:
+    def stop(name: str) -> Callable[..., None]:
+        def hook(*_arguments: object) -> None:
             reached.add(name)
             if len(reached) == len(layers):
                 raise LastLayerReached
@@ -240,7 +242,8 @@ def needed_keys(model: nn.Module, layers: Sequence[LayerInfo]) -> list[str]:
         return hook
 
     for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(note(name)))
+        handles.append(module.register_forward_pre_hook(note(name, finished=False)))
+        handles.append(module.register_forward_hook(note(name, finished=True)))
     for layer in layers:
         handles.append(model.get_submodule(layer.name).register_forward_hook(stop(layer.name)))
     with contextlib.suppress(LastLayerReached), torch.inference_mode():

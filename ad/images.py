@@ -22,7 +22,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # Of all that Pillow reads: others start programs (EPS), or are named .png by mistake.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # a camera's MPO is opened as JPEG
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # where Pillow sees an attack
 REDUCED_ABOVE = 16_000_000  # pixels; a JPEG of more is decoded at a half, a quarter or an eighth
 TURNS = {  # from the number that a camera notes to what makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,7 +34,7 @@ TURNS = {  # from the number that a camera notes to what makes the picture uprig
 }
 
 # Pillow's warnings name no file, and none of them means that pixels are wrong: what cannot be
-# decoded is an error, and too many pixels are counted below.
+# decoded is an error, as are more than 179 million pixels, by Pillow's own limit.
 silence_warnings(r"PIL\.")
 
 
@@ -60,8 +59,6 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         if not Path(path).is_file() and Path(path).exists():  # a pipe would be waited for
             raise RefusedError("a folder or a device, not a file; name a picture")
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are too many")
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(
