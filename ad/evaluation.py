@@ -292,11 +292,7 @@ def pixel_quality(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, float
 MEANINGS = {
     "n_flagged": "images flagged",
     "f1": "F1 at the protocol's threshold",
-    "f1_low": "its 95 % interval over test images, from",
-    "f1_high": "its 95 % interval over test images, to",
     "image_auroc": "image AUROC: 1 is perfect, 0.5 is chance",
-    "image_auroc_low": "its 95 % interval over test images, from",
-    "image_auroc_high": "its 95 % interval over test images, to",
     "true_positive": "anomalous and flagged",
     "false_negative": "anomalous and missed",
     "false_positive": "normal and flagged: false alarms",
@@ -315,8 +311,13 @@ HEADLINE = (
 
 def in_words(figures: Mapping[str, float]) -> pd.DataFrame:
     """Lay out a run's figures in words; what its labels cannot give is not there."""
-    known = {words: figures[key] for key, words in MEANINGS.items() if key in figures}
-    return pd.DataFrame({"figure": known.keys(), "value": list(map(float, known.values()))})
+    rows = []
+    for key, words in MEANINGS.items():
+        if key in figures:
+            low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
+            ends = "" if low is None else f"{low:.3f} to {high:.3f}"
+            rows.append({"figure": words, "value": float(figures[key]), "95 % interval": ends})
+    return pd.DataFrame(rows)
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from ad.evaluation import (
     confusion,
     f1_score,
     image_auroc,
+    in_words,
     oracle_f1,
     score_table,
     summarise,
@@ -135,6 +136,12 @@ def test_a_summary_by_hand():
     assert found["n_flagged"] == 3
     assert found["f1_low"] <= found["f1"] <= found["f1_high"]
     assert found["oracle_f1"] == pytest.approx(6 / 7)  # 0.3 and more: one false alarm
+    shown = in_words(found).set_index("figure")
+    for key, words in (("f1", "F1 at the protocol's threshold"), ("image_auroc", "image AUROC: 1")):
+        (row,) = [row for name, row in shown.iterrows() if name.startswith(words)]
+        assert row["value"] == found[key]
+        ends = f"{found[f'{key}_low']:.3f} to {found[f'{key}_high']:.3f}"
+        assert row["95 % interval"] == ends
 
 
 def test_images_of_unknown_label_are_scored_and_never_counted():

@@ -40,6 +40,7 @@ class PageExporter(HTMLExporter):
         super().__init__(
             template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], **options
         )
+        self.exclude_anchor_links = True
         self.register_filter("markdown2html", set_markdown)
         self.register_filter("clean_html", clean)
 
