@@ -17,7 +17,7 @@ import bleach
 import nbformat
 from latex2mathml.converter import convert
 from nbconvert.exporters import HTMLExporter
-from nbconvert.filters import markdown2html
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from ad.files import write_text
 
@@ -40,7 +40,6 @@ class PageExporter(HTMLExporter):
         super().__init__(
             template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], **options
         )
-        self.exclude_anchor_links = True
         self.register_filter("markdown2html", set_markdown)
         self.register_filter("clean_html", clean)
 
@@ -60,7 +59,9 @@ def set_markdown(source: str) -> str:
 
     parts = re.split(r"(```.*?```|`[^`]*`)", source, flags=re.DOTALL)  # code stays as it is
     kept = "".join(part if part.startswith("`") else FORMULA.sub(keep, part) for part in parts)
-    return re.sub("\ue000(\\d+)\ue001", lambda m: formulas[int(m[1])], markdown2html(kept))
+    renderer = IPythonRenderer(escape=False, exclude_anchor_links=True)
+    html = MarkdownWithMath(renderer=renderer).render(kept)
+    return re.sub("\ue000(\\d+)\ue001", lambda match: formulas[int(match[1])], html)
 
 
 def title_of(notebook: nbformat.NotebookNode, name: str) -> str:
