@@ -41,13 +41,15 @@ def training_normals() -> list[Path]:
     return [ROOT / "data" / record.path for record in of_split(records, "train")]
 
 
-def stretches(paths: Sequence[Path], n: int = 5) -> np.ndarray:
-    """Return the stretch of neighbouring files that each default cell lies in, from 0 to n - 1.
+def stretches(
+    paths: Sequence[Path], first: int = FIRST, last: int = LAST, *, n: int = 5
+) -> np.ndarray:
+    """Return the stretch of neighbouring files that each cell of a run lies in, from 0 to n - 1.
 
     Files lie module by module and no module is named, so that stretches stand in for modules.
     """
     cells = np.array([int(path.stem.removeprefix("cell")) - 1 for path in paths])
-    return (cells - FIRST) * n // (LAST + 1 - FIRST)
+    return (cells - first) * n // (last + 1 - first)
 
 
 def graded_cells(*runs: int) -> pd.DataFrame:
@@ -68,16 +70,22 @@ def graded_cells(*runs: int) -> pd.DataFrame:
     return table[kept & (~default | table["path"].isin(seen))].reset_index(drop=True)
 
 
-def split_of(first: int, last: int) -> dict[str, list[Path]]:
+def split_of(first: int = FIRST, last: int = LAST) -> tuple[list[Path], list[Path], np.ndarray]:
     """Split a run of cells as the default's: by a hash of the pixels, which nobody chose.
+
+    Of the default run these are the images of ``data``, in the manifest's order, from the wheel:
+    a study is about cells whatever ``data`` holds.
 
     Returns
     -------
-    dict
-        ``normal`` and ``defective`` test cells, as many as the default has, and ``train``, at most
-        as many: what is left of the normal ones.
+    train : list of path
+        As many normal cells as the default has, or what the test leaves of them.
+    test : list of path
+        Defective cells, then normal ones, as many as the default has.
+    labels : array of int, shape (n_test,)
     """
-    table = cell_table().query("@first <= cell <= @last")
+    table = cell_table()
+    table = table[table["cell"].between(first, last)]
 
     def by_hash(grade: int) -> list[Path]:
         paths = [Path(path) for path in table["path"][table["grade"] == grade]]
@@ -85,12 +93,10 @@ def split_of(first: int, last: int) -> dict[str, list[Path]]:
         hashes = [hashlib.sha256(each).hexdigest() for each in pixels]
         return [path for _, path in sorted(zip(hashes, paths, strict=True))]
 
-    normal, n_train = by_hash(0), min(N_TRAIN, (table["grade"] == 0).sum() - N_NORMAL)
-    return {
-        "train": normal[:n_train],
-        "normal": normal[n_train : n_train + N_NORMAL],
-        "defective": by_hash(1)[:N_DEFECTIVE],
-    }
+    normal, defective = by_hash(0), sorted(by_hash(1)[:N_DEFECTIVE])
+    n_train = min(N_TRAIN, len(normal) - N_NORMAL)
+    test = defective + sorted(normal[n_train : n_train + N_NORMAL])
+    return sorted(normal[:n_train]), test, (np.arange(len(test)) < len(defective)).astype(int)
 
 
 @lru_cache(maxsize=2)
