@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ad.backbone import Backbone
-from ad.images import network_input
 from ad.params import BackboneSettings, Image
 from ad.protocol import aggregate_folds, final_threshold, fold_indices
 
@@ -67,7 +66,7 @@ def unfolded_patches(
     """
     rule, result = backbone.input_rule(Image(size=size)), []
     for start in range(0, len(paths), batch):
-        images = [network_input(path, rule) for path in paths[start : start + batch]]
+        images = [rule.normalised(rule.read(path)) for path in paths[start : start + batch]]
         with torch.inference_mode():
             (maps,) = backbone(torch.from_numpy(np.stack(images)))
             n, channels, height, width = maps.shape

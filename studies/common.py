@@ -18,7 +18,6 @@ from ad.cells import FIRST, LAST, N_DEFECTIVE, N_NORMAL, N_TRAIN, cell_table, de
 from ad.data import of_split, read_manifest
 from ad.extraction import FeatureExtractor, extract_features, make_extractor
 from ad.files import load_array, write_json
-from ad.images import read_rgb
 from ad.params import BackboneSettings, Image, Patch, Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,7 +150,7 @@ def cell_features(
         extractor = _extractor(settings, normals, seed)
         pictures = list(paths)
         if change is not None:
-            pictures = [change(extractor.rule.pixels(read_rgb(path))) for path in paths]
+            pictures = [change(extractor.rule.read(path)) for path in paths]
         extract_features(extractor, pictures, output, Runtime(), backbone.batch_size)
         write_json(about, {"unit": extractor.unit})
     return load_array(output), json.loads(about.read_text(encoding="utf-8"))["unit"]
