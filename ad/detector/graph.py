@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
 from ad.detector.contract import METADATA
@@ -106,10 +107,22 @@ def model_bytes(
 
 
 def read_graph(path: Path) -> tuple[Graph, dict]:
-    """Read a file's nodes and constants, to add to, and what it says of itself."""
-    model, graph = onnx.load(path, load_external_data=False), Graph()
+    """Read a file's nodes and constants, to add to, and what it says of itself.
+
+    Raises
+    ------
+    OSError, ValueError
+        When it is none of this package's files, or one that says why it holds nothing.
+    """
+    try:
+        model, graph = onnx.load(path, load_external_data=False), Graph()
+        about = json.loads({each.key: each.value for each in model.metadata_props}[METADATA])
+    except (DecodeError, KeyError):
+        raise ValueError(f"{path}: no network or detector file of this package") from None
+    if "why_not" in about:
+        raise ValueError(f"{path}: {about['why_not']}")
     graph.nodes, graph.constants = list(model.graph.node), list(model.graph.initializer)
-    return graph, json.loads({each.key: each.value for each in model.metadata_props}[METADATA])
+    return graph, about
 
 
 def write_bytes(path: Path, data: bytes) -> None:

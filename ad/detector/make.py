@@ -3,7 +3,10 @@
 Needs ONNX and ONNX Runtime; neither PyTorch nor timm.
 """
 
+import argparse
 import hashlib
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,7 +147,7 @@ def add_resizing(path: Path, detector: Path, camera: Size) -> None:
         Width and height of the pictures, 8-bit RGB.
     """
     graph, about = read_graph(detector)
-    if about.get("camera") or "image" not in about:
+    if about.get("camera") or "k" not in about:
         raise ValueError(f"{detector}: no detector file that takes resized pixels")
     rule, picture = rule_of(about["image"]), Image.fromarray(probe_picture(*camera[::-1]))
     session = onnxruntime.InferenceSession(str(detector), providers=["CPUExecutionProvider"])
@@ -207,3 +210,24 @@ def write_refusal(path: Path, why: str) -> None:
     inputs, outputs = [tensor("pixels", np.uint8, shape)], [tensor("same", np.uint8, shape)]
     about = {"format": FORMAT, "version": __version__, "digest": ZEROS, "why_not": why}
     write_bytes(path, sealed(model_bytes([graph], inputs, outputs, about)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make a camera's file of a detector file."""
+    parser = argparse.ArgumentParser(prog="python -m ad.detector.make", description=main.__doc__)
+    parser.add_argument("detector", type=Path, help="a file that takes resized pixels")
+    parser.add_argument("camera", help="width and height of its pictures: 1024x768")
+    parser.add_argument("output", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", options.camera):
+            raise ValueError(f"{options.camera}: a camera's size is written 1024x768")
+        add_resizing(options.output, options.detector, tuple(map(int, options.camera.split("x"))))
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,7 @@ import ad
 from ad.detector.check import Expected, check_detector, code_sha256
 from ad.detector.detector import Detector
 from ad.detector.graph import Graph, model_bytes, read_graph, tensor
-from ad.detector.make import add_resizing
+from ad.detector.make import add_resizing, main
 from ad.detector.resizing import ResizingNodes, split_weights
 from ad.images import InputRule
 
@@ -72,8 +72,23 @@ def test_a_cameras_file_says_what_the_other_says_of_resized_pictures(case, camer
         one, other = plain.score(image), own.score(image)
         np.testing.assert_array_equal(one.patch_scores, other.patch_scores)
         assert (one.score, one.flagged, one.sha256) == (other.score, other.flagged, other.sha256)
-    with pytest.raises(ValueError, match=r"camera\.onnx: no detector file that takes resized"):
-        add_resizing(path, path, camera)
+
+
+def test_the_command_makes_a_cameras_file_or_says_why_not(case, tmp_path, capsys):
+    made = str(tmp_path / "camera.onnx")
+    assert main([str(case), "70x50", made]) == 0 and Detector.load(made).camera == (70, 50)
+    (tmp_path / "text.onnx").write_text("no model")
+    for file, size, words in (
+        (made, "70x50", "no detector file that takes resized pixels"),
+        (str(case), "70", "written 1024x768"),
+        (str(case), "100000x48", "too long to be resized to"),
+        (str(tmp_path / "none.onnx"), "70x50", "none.onnx"),
+        (str(tmp_path / "text.onnx"), "70x50", "text.onnx: no network or detector file"),
+        (str(case.with_name("network.onnx")), "70x50", "no detector file that takes resized"),
+    ):
+        assert main([file, size, made]) == 1
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1
 
 
 def expected_of(detector: Detector, pictures: list[Path]) -> Expected:
