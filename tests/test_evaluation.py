@@ -10,6 +10,7 @@ from sklearn import metrics as reference
 from ad.data import ImageRecord
 from ad.evaluation import (
     aupro,
+    average_precision,
     bootstrap,
     by_defect,
     choose_examples,
@@ -34,6 +35,13 @@ def drawn(n: int, *, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndar
 
 
 # Image level
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_is_scikit_learns(ties: bool):
+    labels, scores, _ = drawn(200, seed=3, ties=ties)
+    expected = reference.average_precision_score(labels, scores)
+    assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-14)
 
 
 @pytest.mark.parametrize("seed", range(5))

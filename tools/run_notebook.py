@@ -113,9 +113,6 @@ def set_environment() -> None:
 
 def execute(notebook: Path, executed: Path, parameters: dict[str, object]) -> None:
     """Run a notebook with papermill; one line says what stopped it."""
-    # nbformat's schema checks take this where it is there, for addresses that no notebook has; its
-    # import takes over a second of every stage.
-    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
     from traitlets.config import Config
 
