@@ -53,11 +53,17 @@ def maps_of(network, inputs: torch.Tensor) -> list[torch.Tensor]:
 # Layers and maps
 
 
-def test_maps_equal_timms_features_only(donor, weights):
+def test_maps_equal_timms_features_only_and_deeper_layers_do_not_run(donor, weights):
     reference = timm.create_model("resnet10t", features_only=True, out_indices=(2, 3)).eval()
     reference.load_state_dict(donor.state_dict(), strict=False)
-    found, expected = maps_of(load(weights=weights), images()), maps_of(reference, images())
-    assert len(found) == 2 and all(map(torch.equal, found, expected))
+    network, ran = load(weights=weights, layers=["layer3", 2]), []  # by name or number, any order
+    assert [(layer.name, layer.reduction) for layer in network.layers] == [
+        ("layer2", 8),
+        ("layer3", 16),
+    ]
+    network.model.layer4.register_forward_hook(lambda *_: ran.append("layer4"))
+    found, expected = maps_of(network, images()), maps_of(reference, images())
+    assert len(found) == 2 and all(map(torch.equal, found, expected)) and not ran
 
 
 @pytest.mark.parametrize(
@@ -110,20 +116,6 @@ def test_what_has_no_whole_number_form_names_the_layer_and_the_way_out(name, one
     one_line(caught, "layer ", "no integer form", "backbone.arithmetic: float32")
 
 
-def test_layers_by_number_and_in_any_order_are_the_same(weights):
-    by_name = load("resnet10t", weights=weights, layers=["layer3", "layer2"])
-    by_number = load("resnet10t", weights=weights, layers=[2, 3])
-    assert by_name.layers == by_number.layers
-    assert [layer.reduction for layer in by_name.layers] == [8, 16]
-
-
-def test_layers_behind_the_last_are_not_run(weights):
-    network, ran = load("resnet10t", weights=weights, layers=["layer2"]), []
-    network.model.layer3.register_forward_hook(lambda *_: ran.append("layer3"))
-    maps_of(network, images())
-    assert ran == []
-
-
 @pytest.mark.parametrize(
     ("name", "layers", "words"),
     [
@@ -158,18 +150,14 @@ def test_weights_that_a_parent_reads_without_calling_the_child_are_needed(tmp_pa
     assert not network.model.blocks[1].attn.qkv.weight.numel()
 
 
-def test_half_precision_file_runs_in_float32(donor, tmp_path):
-    path = tmp_path / "half.safetensors"
-    save_file({k: v.half() for k, v in donor.state_dict().items() if v.is_floating_point()}, path)
-    assert {p.dtype for p in load(weights=path).model.parameters()} == {torch.float32}
-
-
 @pytest.mark.parametrize("wrapping", ["state_dict", "model", None])
-def test_checkpoint_wrappings_are_opened(donor, tmp_path, wrapping):
-    state = {f"module.{k}": v for k, v in donor.state_dict().items()}
+def test_checkpoint_wrappings_are_opened_and_half_precision_is_widened(donor, tmp_path, wrapping):
+    state = {f"module.{k}": v.half() for k, v in donor.state_dict().items()}
     path = tmp_path / "checkpoint.pth"
     torch.save({wrapping: state, "epoch": 3} if wrapping else state, path)
-    assert torch.equal(load(weights=path).model.conv1[0].weight, donor.conv1[0].weight)
+    model = load(weights=path).model
+    assert {values.dtype for values in model.parameters()} == {torch.float32}
+    assert torch.equal(model.conv1[0].weight, donor.conv1[0].weight.half().float())
 
 
 def test_code_in_a_pth_file_is_not_run(tmp_path):
@@ -195,7 +183,7 @@ def test_a_file_of_any_bytes_is_one_line(tmp_path, name, content, one_line):
     one_line(caught, "backbone.weights: ", name)
 
 
-@pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], None, {1: torch.ones(3)}, 5])
+@pytest.mark.parametrize("content", [[torch.ones(3)], None, {1: torch.ones(3)}])
 def test_a_file_of_something_else_is_one_line(tmp_path, content, one_line):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(ValueError) as caught:
@@ -209,9 +197,7 @@ def test_a_file_of_something_else_is_one_line(tmp_path, content, one_line):
         (lambda w: w[:1], "is (1, 64, 3, 3) for (64, 64, 3, 3)"),
         (lambda w: w.fill_(float("nan")), "is not finite"),
         (lambda w: torch.zeros_like(w), "is all zero"),
-        (lambda w: w.int(), "is of int32"),
         (lambda w: w.to(torch.complex64), "is of complex64"),
-        (lambda w: w.to_sparse(), "is sparse, or without values"),
         (lambda w: w.to("meta"), "is sparse, or without values"),
     ],
 )
@@ -271,21 +257,13 @@ def test_a_hub_that_cannot_be_reached_says_what_to_fetch_and_where(hub, monkeypa
     def refuse(*_args, **_kwargs):
         raise httpx.ConnectError("refused")
 
-    def unreachable(*_args, **_kwargs):
-        raise OSError("Name or service not known")
-
     with pytest.raises(ValueError, match="timm names no hub weights for 'nonsense'"):
         hub_weights("nonsense", tmp_path)
-    for name, stand_in in (("hf_hub_download", refuse), ("socket", None)):
-        if name == "socket":
-            monkeypatch.setattr(module, "getproxies", dict)
-            monkeypatch.setattr(module.socket, "create_connection", unreachable)
-        else:
-            monkeypatch.setattr(module, name, stand_in)
-        with pytest.raises(ConnectionError) as caught:
-            hub_weights("resnet18", tmp_path)
-        assert "resolve/main/model.safetensors" in str(caught.value)
-        assert str(tmp_path / "resnet18.") in str(caught.value) and "\n" not in str(caught.value)
+    monkeypatch.setattr(module, "hf_hub_download", refuse)
+    with pytest.raises(ConnectionError) as caught:
+        hub_weights("resnet18", tmp_path)
+    assert "resolve/main/model.safetensors" in str(caught.value)
+    assert str(tmp_path / "resnet18.") in str(caught.value) and "\n" not in str(caught.value)
 
 
 # Packages, and weights that are drawn
