@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from ad.cells import cell_table
-from ad.data import of_split, read_manifest
 from ad.evaluation import image_auroc
 from ad.parallel import chunk_map
 from ad.params import BackboneSettings, Coreset, Patch, Score
 from ad.projection import random_projection
 from ad.protocol import BankImages, draw_banks, score_in_parts
-from studies.common import ROOT, cell_features, interval, score_draws, split_of
+from studies.common import cell_features, interval, score_draws, split_of
 from studies.reconpatch.learner import Training, pca_matrix, train
 
 METHODS = ("pooling", "random projection", "PCA", "whitened PCA", "ReConPatch")
@@ -40,20 +39,11 @@ class Features:
         return self.normals.reshape(len(self.normals), -1, self.normals.shape[-1])
 
 
-def first_split() -> Split:
-    """Return training normals, test images and labels of the data set itself."""
-    records = read_manifest(ROOT / "artifacts" / "manifest.csv")
-    known = [each for each in of_split(records, "test") if each.label is not None]
-    normals, queries = (
-        [ROOT / "data" / each.path for each in own] for own in (of_split(records, "train"), known)
-    )
-    return normals, queries, np.array([each.label for each in known])
-
-
 def second_split() -> Split:
-    """Return the same of polycrystalline cells; all that are not training normals are tested."""
+    """Split polycrystalline cells: all certain ones that are not training normals are tested."""
     normals, _, _ = split_of(*SECOND)
-    table = cell_table().query("@SECOND[0] <= cell <= @SECOND[1] and grade in [0, 1]")
+    table = cell_table()
+    table = table[table["cell"].between(*SECOND) & table["grade"].isin([0, 1])]
     table = table[~table["path"].isin(map(str, normals))]
     return normals, [Path(path) for path in table["path"]], table["grade"].to_numpy(dtype=int)
 

@@ -24,11 +24,12 @@ SMALLEST_SQUARE = 1e-12  # the root's slope is unbounded at 0
 
 
 class Training(Section):
-    """How f is learnt.  The paper's text fixes alpha, the optimiser and its weight decay only.
+    """How f is learnt.
 
-    ``sigma`` is in mean squared distances: of the start's first batch (``start``, so that the
-    labels follow the scale of z), or of each batch (``batch``).  ``margin`` is in mean distances.
-    A batch is ``batch_patches`` patches of all images, or all patches of a few (``whole_images``).
+    AdamP, its decay and the cosine schedule are the paper's; its learning rate is 1e-5 for 120
+    epochs.  It names no sigma, k, margin, momentum, batch or start that we know of.  ``sigma`` is
+    in mean squared distances of the first batch (``start``) or of each one (``batch``), ``margin``
+    in mean distances; ``whole_images`` fills a batch with all patches of few images.
     """
 
     steps: Annotated[int, Field(ge=1)] = 500
@@ -73,11 +74,7 @@ def contextual_similarity(squared: Tensor, k: int) -> Tensor:
     2. w^_ij = mean of w~_lj over l in R_{k/2}(i) (query expansion);
     3. w_ij = (w^_ij + w^_ji) / 2.
 
-    Parameters
-    ----------
-    squared : Tensor, shape (n, n)
-    k : int
-        2 to n; ``k / 2`` is rounded down.
+    ``squared`` has shape (n, n); k is 2 to n, and k / 2 is rounded down.
     """
     near = _neighborhoods(squared, k)
     overlap = near @ near.T / near.sum(dim=1, keepdim=True) * near  # w~
@@ -172,14 +169,8 @@ def train(
     -------
     matrix : array of float32, shape (dim, n_components)
     course : DataFrame
-        A row every tenth of the steps: ``step``, ``loss`` (of a pair), ``pairwise`` and
-        ``contextual`` (their labels' means over pairs of different patches), ``participation``
-        (`participation_ratio` of the mapped patches).
-
-    Raises
-    ------
-    ValueError
-        When the loss is not finite.
+        A row every tenth of the steps: ``step``, ``loss`` (of a pair), the labels' means over pairs
+        of different patches (``pairwise``, ``contextual``), ``participation`` of mapped patches.
     """
     generator = torch.Generator().manual_seed(seed)
     patches = features.reshape(-1, features.shape[-1])
