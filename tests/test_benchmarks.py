@@ -44,9 +44,8 @@ def test_new_rows_take_the_place_of_their_cases_rows():
 
 def test_an_edit_changes_one_value():
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    before = yaml.safe_load(text)
     edited, old = loop.changed(text, "score", "num_neighbors", 17)
-    after = yaml.safe_load(edited)
+    before, after = map(yaml.safe_load, (text, edited))
     assert (old, after["score"].pop("num_neighbors")) == (before["score"].pop("num_neighbors"), 17)
     assert after == before
 
