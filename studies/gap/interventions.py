@@ -92,12 +92,14 @@ class Control:
         settings = self.params.backbone.model_copy(update=changes)
         return load_backbone(settings, seed=self.seed, root=ROOT)
 
-    def make(self, network: Backbone | None = None, **changes: object) -> FeatureExtractor:
-        """Make an extractor, of another network, or with changes to ``arithmetic`` or ``image``."""
+    def make(
+        self, network: Backbone | None = None, *, arithmetic: str | None = None
+    ) -> FeatureExtractor:
+        """Make an extractor, of another network or in another arithmetic."""
         network, own = network or self.network(), self.params
-        image, arithmetic = changes.get("image", own.image), own.backbone.arithmetic
-        how = {"arithmetic": changes.get("arithmetic", arithmetic)}
-        return make_extractor(network, image, own.patch, self.images.train, **how)
+        arithmetic = arithmetic or own.backbone.arithmetic
+        normals = self.images.train
+        return make_extractor(network, own.image, own.patch, normals, arithmetic=arithmetic)
 
     def extract(self, extractor: FeatureExtractor, pictures: Sequence | None = None) -> np.ndarray:
         """Extract features of all images, or of changed pictures of them, training before test."""
@@ -119,12 +121,15 @@ class Control:
         """Return the features as the library computes them."""
         return self.extract(self.make(arithmetic="float32"))
 
+    def unit_of(self, features: np.ndarray) -> float:
+        """Return what a difference of 1 between features stands for."""
+        return 1.0 if features.dtype == np.float32 else self.extractor.unit
+
     def run(self, features: np.ndarray | None = None, **changes: object) -> Result:
         """Run the protocol on features (by default the unchanged ones), with other settings."""
         features, own = self.features if features is None else features, self.params
-        whole = features.dtype != np.float32
         how = {"coreset": own.coreset, "score": own.score, "cv": own.cv, "seed": own.seed}
-        how["unit"] = self.extractor.unit if whole else 1.0
+        how["unit"] = self.unit_of(features)
         return run_protocol(features[: self.n_train], features[self.n_train :], **how | changes)
 
     @cached_property
@@ -139,11 +144,13 @@ class Control:
 
     def rescored(self, base: Result, features: np.ndarray, **changes: object) -> Result:
         """Score the images of a run once more against its own banks, by other settings."""
-        score = self.params.score.model_copy(update=changes)
+        how = base.banks, self.params.score.model_copy(update=changes)
         normals, queries = features[: self.n_train], features[self.n_train :]
-        held_out = [own.images for own in score_held_out(normals, base.folds, base.banks, score)]
-        found = [own.images for own in score_queries(queries, base.banks, score)]
-        return replace(base, held_out=held_out, fold_scores=np.stack(found))
+        unit = self.unit_of(features)
+        held_out = score_held_out(normals, base.folds, *how, unit=unit)
+        found = score_queries(queries, *how, unit=unit)
+        scores = [[own.images for own in each] for each in (held_out, found)]
+        return replace(base, held_out=scores[0], fold_scores=np.stack(scores[1]))
 
     @property
     def flags(self) -> np.ndarray:
@@ -227,7 +234,7 @@ def _decoded(control: Control, how: Callable, *, test_only: bool = False) -> np.
     return control.run(features).flags
 
 
-# Network
+# Network: in float32, as whole numbers take longer to make than to use
 
 
 def _of_network(control: Control, network: Backbone) -> np.ndarray:
@@ -376,7 +383,7 @@ def carry_out(control: Control, factors: Mapping = FACTORS) -> pd.DataFrame:
     return table.rename_axis(["group", "factor"])
 
 
-def weigh(table: pd.DataFrame, labels: np.ndarray, case: Case) -> pd.DataFrame:
+def weigh(table: pd.DataFrame, labels: np.ndarray | None, case: Case) -> pd.DataFrame:
     """Add each factor's exact probability of all printed values against flags at random.
 
     The rates counted here are put into the reported test set, as uncertain as so few images leave
@@ -389,6 +396,8 @@ def weigh(table: pd.DataFrame, labels: np.ndarray, case: Case) -> pd.DataFrame:
         ``log10_information``: the same when every number of flags is as likely, so that only what
         the flags tell of the images counts.
     """
+    if labels is None:
+        raise ValueError("factors are weighed by their rates: every test image needs a label")
     anomalous, normal = int((labels == 1).sum()), int((labels != 1).sum())
     counts = zip(table["hits"], table["false_alarms"], strict=True)
     own = np.stack([case.counted(hits, anomalous, alarms, normal) for hits, alarms in counts])
@@ -426,7 +435,7 @@ def numerics(control: Control) -> pd.DataFrame:
             ("neighbours by another library (FAISS)", searched.scores, searched.flags),
         ):
             rows.setdefault(change, {}).update(_moved(arithmetic, base, scores, flags))
-    return pd.DataFrame(rows).T.rename_axis("change")
+    return pd.DataFrame(rows).T.astype("Int64").rename_axis("change")
 
 
 def _moved(arithmetic: str, base: Result, scores: np.ndarray, flags: np.ndarray) -> dict[str, int]:

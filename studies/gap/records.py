@@ -139,7 +139,9 @@ def record_run(root: str | Path = ".", *, data: str | Path = "data") -> dict[str
         parts = [np.load(artifacts / "features" / f"{split}.npy", mmap_mode="r")
                  for split in ("train", "test")]  # fmt: skip
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error.filename}: no finished run here; run 'dvc repro'") from None
+        raise FileNotFoundError(
+            f"{error.filename}: no finished run here; run 'dvc repro'"
+        ) from None
     ids = [row["id"] for split in ("train", "test") for row in manifest if row["split"] == split]
     banks = sorted((artifacts / "banks").glob("fold_*[0-9].npy"))
     record = {
