@@ -228,7 +228,8 @@ def by_defect(table: pd.DataFrame) -> pd.DataFrame:
     Kinds of unknown label stand in it too, with their mean score beside that of the normals.
     """
     normal, rows = table[table["label"] == 0], []
-    kinds = table.assign(kind=table["defect"].fillna("unnamed").where(table["label"] != 0, "good"))
+    names = table["defect"].fillna("unnamed").where(table["label"].ne(0).fillna(True), "good")
+    kinds = table.assign(kind=names)
     for kind, own in kinds.groupby("kind", sort=True):
         both = pd.concat([own, normal])
         rows.append(
@@ -330,6 +331,7 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
         {
             "rank": found.index,
             "id": found["id"],
+            "defect": found["defect"].fillna(""),
             "score": found["score"],
             "kind": [words.get(label, "unknown") for label in found["label"].astype(object)],
             "decision": [words[flag] for flag in found["flagged"]],

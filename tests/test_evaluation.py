@@ -176,13 +176,13 @@ def test_a_set_without_test_images():
 
 def test_by_defect_by_hand():
     scores = np.array([0.1, 0.9, 0.5, 0.3, 0.4, 0.2])
-    kinds = [None, "bent", None, "cut", "bent", None]
-    rows = by_defect(score_table(records([0, 1, 0, 1, 1, 0], kinds), scores, 0.35))
-    # bent: 0.9 above all three normal scores, 0.4 above two; cut: 0.3 above two of three.
-    assert rows["kind"].tolist() == ["bent", "cut", "good"]
-    assert rows["images"].tolist() == [2, 1, 3]
-    assert rows["flagged"].tolist() == [2, 0, 1]
-    np.testing.assert_allclose(rows["image AUROC"], [5 / 6, 2 / 3, np.nan])
+    kinds = [None, "bent", None, "cut", "bent", "doubtful"]
+    rows = by_defect(score_table(records([0, 1, 0, 1, 1, None], kinds), scores, 0.35))
+    # Normal are 0.1 and 0.5. bent: 0.9 above both, 0.4 above one; the others above one of two.
+    assert rows["kind"].tolist() == ["bent", "cut", "doubtful", "good"]
+    assert rows["images"].tolist() == [2, 1, 1, 2]
+    assert rows["flagged"].tolist() == [2, 0, 0, 1]
+    np.testing.assert_allclose(rows["image AUROC"], [3 / 4, 1 / 2, 1 / 2, np.nan])
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0], [1], [None, None], [0, 1, None] * 5])
