@@ -1,16 +1,19 @@
 """What the documents say is so: figures are the committed run's; links and commands exist."""
 
 import importlib.util
+import io
 import json
 import re
 import subprocess
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 import ad
+from ad.evaluation import oracle_f1
 from ad.params import read_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,12 +26,17 @@ def read(name: str | Path) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def committed(name: str) -> dict[str, float]:
-    """Read figures as they are in git: an experiment of one's own changes the files alone."""
+def committed_text(name: str) -> str:
+    """Read a file as it is in git: an experiment of one's own changes the files alone."""
     command = ["git", "show", f":{name}"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, f"{name} is not in git: 'make repro', then 'git add {name}'"
-    return json.loads(found.stdout)
+    return found.stdout
+
+
+def committed(name: str) -> dict[str, float]:
+    """Read figures as they are in git."""
+    return json.loads(committed_text(name))
 
 
 def expected() -> list[tuple[str, str]]:
@@ -53,8 +61,63 @@ def expected() -> list[tuple[str, str]]:
     ]
 
 
+def scores_of(name: str) -> pd.DataFrame:
+    """Read a table of scores as it is in git."""
+    return pd.read_csv(io.StringIO(committed_text(name)), keep_default_na=False)
+
+
+def conclusions() -> list[tuple[str, str]]:
+    """List what is written by hand about the committed run, built from its tables."""
+    run, unseen = committed("metrics/evaluate.json"), committed("metrics/locked.json")
+    table, locked = scores_of("metrics/scores.csv"), scores_of("metrics/locked.csv")
+    flagged = table[table["decision"] == "anomalous"]["kind"].value_counts()
+    labels = (table["kind"] == "anomalous").to_numpy()
+    best = oracle_f1(labels, table["score"].to_numpy())
+    kinds = locked["kind"].where(locked["kind"] != "unknown", locked["defect"])
+    means = [
+        f"{round(locked['score'][kinds == kind].mean(), -2):,.0f}"
+        for kind in ("normal", "unknown_1of3", "unknown_2of3", "anomalous")
+    ]
+    alarms = ((locked["kind"] == "normal") & (locked["decision"] == "anomalous")).sum()
+    auroc = "{image_auroc:.3f} ({image_auroc_low:.3f} to {image_auroc_high:.3f})".format(**run)
+    own = {key.removeprefix("locked_"): value for key, value in unseen.items()}
+    return [
+        ("notebooks/03_threshold.ipynb", f"the threshold is {run['threshold']:,.0f}"),
+        (
+            "notebooks/04_evaluate.ipynb",
+            f"of {labels.sum()} defective cells {flagged['anomalous']} are found, of "
+            f"{(~labels).sum()} normal ones {flagged['normal']} are false alarms: F1 is "
+            f"{run['f1']:.3f} (95 % interval over images {run['f1_low']:.3f} to "
+            f"{run['f1_high']:.3f}), image AUROC {auroc}",
+        ),
+        ("notebooks/04_evaluate.ipynb", f"in hindsight would give F1 = {best:.3f}"),
+        ("docs/front.md", f"in hindsight would give F1 = {best:.3f}"),
+        (
+            "docs/front.md",
+            f"finds {flagged['anomalous']} of {labels.sum()} defective cells among {len(table)} "
+            f"new ones and raises {flagged['normal']} false alarms: F1 is {run['f1']:.3f}",
+        ),
+        ("docs/front.md", f"image AUROC {auroc}"),
+        (
+            "docs/front.md",
+            "image AUROC is {image_auroc:.3f} ({image_auroc_low:.3f} to {image_auroc_high:.3f}) "
+            "and F1 {f1:.3f} ({f1_low:.3f} to {f1_high:.3f})".format(**own),
+        ),
+        (
+            "studies/locked/06_locked.ipynb",
+            "image AUROC is {image_auroc:.3f} (95 % interval over images {image_auroc_low:.3f} to "
+            "{image_auroc_high:.3f}) and F1 {f1:.3f} ({f1_low:.3f} to {f1_high:.3f})".format(**own),
+        ),
+        (
+            "studies/locked/06_locked.ipynb",
+            f"{alarms} are false alarms. The mean score rises with the experts' doubt: {means[0]} "
+            f"where they saw no defect, {means[1]} at grade 1/3, {means[2]} at 2/3, {means[3]}",
+        ),
+    ]
+
+
 def test_figures_are_those_of_the_committed_run():
-    wanted = expected()
+    wanted = expected() + conclusions()
     wrong = [(name, words) for name, words in wanted if words not in " ".join(read(name).split())]
     assert not wrong, "\n".join(f"{name} must say: {words}" for name, words in wrong)
 
