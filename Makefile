@@ -48,9 +48,12 @@ data: $(READY)
 	@test -n "$(FROM)" || { echo "usage: make data FROM=<folder>"; exit 2; }
 	@$(PY) -m tools.install_data "$(FROM)"
 
+# FROM: a folder of normal pictures. CAMERA: the file then takes that camera's own pixels.
+MADE = $(if $(FROM),artifacts/own/detector,artifacts/detector)
 detector: $(READY)
-	@test -n "$(FROM)" || { echo "usage: make detector FROM=<folder of normal pictures>"; exit 2; }
-	@$(PY) -m tools.make_detector "$(FROM)"
+	@test -n "$(FROM)$(CAMERA)" || { echo "usage: make detector FROM=<folder of normal pictures> and/or CAMERA=1024x768"; exit 2; }
+	@test -z "$(FROM)" || $(PY) -m tools.make_detector "$(FROM)"
+	@test -z "$(CAMERA)" || $(PY) -m ad.detector.make $(MADE).onnx "$(CAMERA)" "$(MADE)_$(CAMERA).onnx"
 
 # Everything again in a clone of the last commit, every test image through the detector file: what
 # git tracks must come out the same, byte for byte.
