@@ -162,6 +162,19 @@ def interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float
     return float(low), float(high)
 
 
+def by_seed(table: pd.DataFrame, column: str = "score") -> tuple[np.ndarray, np.ndarray]:
+    """Bring one setting's tidy rows (seed, image, label, and a column) to arrays.
+
+    Returns
+    -------
+    labels : array, shape (n_images,)
+        In the order of the images' numbers.
+    values : array, shape (n_seeds, n_images)
+    """
+    labels = table.drop_duplicates("image").sort_values("image")["label"].to_numpy()
+    return labels, table.pivot(index="seed", columns="image", values=column).to_numpy()
+
+
 def score_draws(
     statistic: Callable[[np.ndarray, np.ndarray], float],
     labels: np.ndarray,
