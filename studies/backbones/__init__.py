@@ -1,0 +1,1 @@
+"""Other networks, and the default beside other settings, cells and methods."""
