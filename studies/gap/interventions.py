@@ -435,7 +435,7 @@ def numerics(control: Control) -> pd.DataFrame:
             ("neighbours by another library (FAISS)", searched.scores, searched.flags),
         ):
             rows.setdefault(change, {}).update(_moved(arithmetic, base, scores, flags))
-    return pd.DataFrame(rows).T.astype("Int64").rename_axis("change")
+    return pd.DataFrame(rows).T.rename_axis("change")
 
 
 def _moved(arithmetic: str, base: Result, scores: np.ndarray, flags: np.ndarray) -> dict[str, int]:
