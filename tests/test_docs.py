@@ -116,8 +116,43 @@ def conclusions() -> list[tuple[str, str]]:
     ]
 
 
+def findings() -> list[tuple[str, str]]:
+    """List what README and front page say of the studies, built from the studies' tables."""
+    reference = scores_of("metrics/backbones.csv").set_index(["setting", "statistic"])
+    rules = scores_of("metrics/thresholds.csv")
+    rules = rules.set_index(["set", "new", "folds", "rule", "aggregate"])
+
+    def of(setting: str, statistic: str = "image AUROC") -> str:
+        row = reference.loc[(setting, statistic)].astype(float)
+        return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+
+    def shares(rule: str, aggregate: str) -> tuple[float, float]:
+        row = rules.loc[("default", "known modules", "shuffled", rule, aggregate)]
+        return 100 * row["false_alarms"], 100 * row["found"]
+
+    mean, most = shares("quantile:0.95", "mean"), shares("max", "max")
+    unseen = rules.loc[("default", "unseen modules", "shuffled", "quantile:0.95", "mean")]
+    difference = "image AUROC, difference"
+    padim = float(reference.loc[("Gaussian a position", "image AUROC"), "value"])
+    words = [
+        ("README.md", f"have image AUROC {of('default (1 %, 224 pixels)')}"),
+        ("README.md", f"that it never saw {of('unseen modules')}"),
+        ("README.md", f"PaDiM on the same features has {padim:.3f}"),
+        ("README.md", f"ResNet-18 changes image AUROC by {of('resnet18', difference)}"),
+        ("README.md", f"EfficientNet-Lite2 by {of('tf_efficientnet_lite2', difference)}"),
+        ("README.md", f"{100 * unseen['false_alarms']:.0f} % of normals are flagged"),
+        ("docs/front.md", f"image AUROC is {of('default (1 %, 224 pixels)')}"),
+        ("docs/front.md", f"and {of('unseen modules')} on modules that it never saw"),
+    ]
+    for name in ("README.md", "docs/front.md"):
+        maximum = f"the protocol's maximum flags {most[0]:.1f} % and finds {most[1]:.1f} %"
+        words += [(name, f"{mean[0]:.1f} % of new normal cells"), (name, maximum)]
+        words += [(name, f"{mean[1]:.0f} % of defects")]
+    return words
+
+
 def test_figures_are_those_of_the_committed_run():
-    wanted = expected() + conclusions()
+    wanted = expected() + conclusions() + findings()
     wrong = [(name, words) for name, words in wanted if words not in " ".join(read(name).split())]
     assert not wrong, "\n".join(f"{name} must say: {words}" for name, words in wrong)
 
