@@ -123,7 +123,7 @@ def findings() -> list[tuple[str, str]]:
     rules = rules.set_index(["set", "new", "folds", "rule", "aggregate"])
 
     def of(setting: str, statistic: str = "image AUROC") -> str:
-        row = reference.loc[(setting, statistic)].astype(float)
+        row = reference.loc[(setting, statistic)][["value", "low", "high"]].astype(float)
         return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
     def shares(rule: str, aggregate: str) -> tuple[float, float]:
@@ -182,7 +182,7 @@ def test_commands_exist(path: Path):
     text, makefile = read(path), read("Makefile")
     code = "\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`]+)`", text))
     studies = {each.parent.name for each in (ROOT / "studies").glob("*/dvc.yaml")}
-    for target in re.findall(r"\bmake ([a-z]+)\b", code):
+    for target in re.findall(r"(?<![\w.])make ([a-z]+)\b", code):
         assert target in studies or re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for module in re.findall(r"python -m ([\w.]+)", code):
         assert importlib.util.find_spec(module), module
