@@ -1,5 +1,7 @@
 """Rules of the study of thresholds on scores whose answer is known."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from studies.thresholds.promises import (
     CONFORMAL,
     CROSS,
     KNOWN,
+    OTHER,
     UNSEEN,
     compare_aggregates,
     conformal_threshold,
@@ -148,3 +151,54 @@ def test_the_difference_of_aggregates_is_paired():
     flags = pd.concat(table).assign(rule="max", set="a", new=KNOWN, folds="shuffled")
     row = compare_aggregates(flags, seed=0).iloc[0]
     assert row["low"] > 0 and row["low"] < row["difference"] < row["high"]
+
+
+def test_every_figure_of_the_page_is_the_committed_runs():
+    notebook = json.loads((ROOT / "studies/thresholds/12_thresholds.ipynb").read_text("utf-8"))
+    cells = notebook["cells"]
+    page = " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    rows = pd.read_csv(ROOT / "metrics" / "thresholds.csv")
+    rows = rows.set_index(["set", "new", "folds", "rule", "aggregate"])
+
+    def rate(*key: str, interval: bool = False) -> str:
+        row = 100 * rows.loc[key]
+        ends = f" ({row['low']:.1f} to {row['high']:.1f})" if interval else ""
+        return f"{row['false_alarms']:.1f} %{ends}"
+
+    known, unseen = (KNOWN, "shuffled"), (UNSEEN, "shuffled")
+    line, protocol = ("quantile:0.95", "mean"), ("max", "max")
+    by_max, modules = ("quantile:0.95", "max"), (UNSEEN, "in file order", CONFORMAL, "mean")
+    said = [rate(s, *known, *line, interval=True) for s in ("default", "poly")]
+    said += [rate(s, *unseen, *line) for s in ("default", "poly")]
+    said += [rate("default", OTHER, "shuffled", *line), rate("default", *known, *protocol)]
+    said += [rate(s, *known, *by_max, interval=True) for s in ("default", "poly")]
+    said += [rate(s, *modules, interval=True) for s in ("default", "poly")]
+    said += [rate(s, *w, CROSS, "mean") for w in (known, unseen) for s in ("default", "poly")]
+    for how in (
+        (*known, *line),
+        (*known, *protocol),
+        (KNOWN, "in file order", CONFORMAL, "mean"),
+        (*known, CONFORMAL, "mean"),
+    ):
+        said.append(f"{100 * rows.loc[('default', *how)]['found']:.1f} %")
+    n, k, a = 273 * 0.8, 5, 0.05
+    said += [f"{100 * (2 * a + 2 * (1 - a) * (k - 1) / (n + k)):.1f} %", "99.3 %"]
+    missing = [text for text in said if text not in page]
+    assert not missing
+    fixed = {"5 %", "95 %", "1 %"}
+    assert set(re.findall(r"\d+(?:\.\d+)? %", page)) <= fixed | {s.split(" (")[0] for s in said}
+    gains = pd.read_csv(ROOT / "metrics" / "thresholds_aggregates.csv")
+    gains = gains.set_index(["set", "new", "folds"])
+    for key in (("poly", *known), ("default", *known), ("default", KNOWN, "in file order")):
+        row = gains.loc[key]
+        text = f"{row['difference']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        assert text in page
+    counts = pd.read_csv(ROOT / "metrics" / "thresholds_competition.csv")
+    alarms = (counts["false_alarms"] * counts["normal"]).round().astype(int)
+    alarms.index = pd.MultiIndex.from_frame(counts[["folds", "rule", "aggregate"]])
+    three = [alarms["in file order", "max", "max"]]
+    three += [alarms["shuffled", "quantile:0.95", how] for how in ("max", "mean")]
+    assert (
+        "flags {}, the 0.95 quantile with shuffled folds {} by the maximum and {}".format(*three)
+        in page
+    )
