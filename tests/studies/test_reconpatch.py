@@ -1,23 +1,19 @@
 """ReConPatch's labels and loss against the paper's equations, written out in float64 loops."""
 
+import re
 from pathlib import Path
 
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 from sklearn.decomposition import PCA
 
 from ad.evaluation import image_auroc
-from studies.reconpatch.compare import (
-    SECOND,
-    Features,
-    compare,
-    diagnose,
-    image_scores,
-    paste_piece,
-    reduction,
-    second_split,
-)
+from studies.reconpatch import compare
+from studies.reconpatch.compare import Features, image_scores, paste_piece, reduction
 from studies.reconpatch.learner import (
     Training,
     contextual_similarity,
@@ -31,7 +27,7 @@ from studies.reconpatch.learner import (
 )
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "studies" / "reconpatch"
+MENDED = "sigma 0.2 of the batch"
 
 
 def points(n, dim, seed=0):
@@ -39,7 +35,7 @@ def points(n, dim, seed=0):
 
 
 def distance(a, b):
-    return float(np.sqrt(sum((p - q) ** 2 for p, q in zip(a, b, strict=True))))
+    return float(np.sqrt(sum((a - b) ** 2)))
 
 
 def neighbours(z, i, k):
@@ -104,18 +100,13 @@ def test_loss_is_the_papers(margin):
 
 def test_gradient_is_that_of_the_loss_and_finite_where_patches_coincide():
     z, w = points(6, 3), np.random.default_rng(1).random((6, 6))
-    tensor = torch.from_numpy(z.copy()).requires_grad_()
+    tensor = torch.from_numpy(z).requires_grad_()
     relaxed_contrastive_loss(tensor, torch.from_numpy(w), 1.0).backward()
-    for row, column in ((0, 0), (3, 2)):
-        ends = []
-        for step in (1e-6, -1e-6):
-            moved = z.copy()
-            moved[row, column] += step
-            ends.append(loss_by_hand(moved, w, 1.0))
-        assert float(tensor.grad[row, column]) == pytest.approx(
-            (ends[0] - ends[1]) / 2e-6, abs=1e-5
-        )
-    same = torch.from_numpy(z[[0, 0, 1]].copy()).requires_grad_()
+    step = np.zeros((6, 3))
+    step[3, 2] = 1e-6
+    slope = (loss_by_hand(z + step, w, 1.0) - loss_by_hand(z - step, w, 1.0)) / 2e-6
+    assert float(tensor.grad[3, 2]) == pytest.approx(slope, abs=1e-5)
+    same = torch.from_numpy(z[[0, 0, 1]]).requires_grad_()
     relaxed_contrastive_loss(same, torch.ones(3, 3, dtype=torch.float64), 1.0).backward()
     assert torch.isfinite(same.grad).all()
 
@@ -124,7 +115,7 @@ def test_loss_does_not_hold_the_scale_so_sigma_must():
     """The reason of the failure: ten times z, the same loss, and other pairwise labels."""
     z = torch.from_numpy(points(10, 4))
     w = torch.full((10, 10), 0.3, dtype=torch.float64)
-    once, more = (float(relaxed_contrastive_loss(scale * z, w, 1.0)) for scale in (1, 10))
+    once, more = (float(relaxed_contrastive_loss(s * z, w, 1.0)) for s in (1, 10))
     assert once == pytest.approx(more, rel=1e-6)
     near, far = (pairwise_similarity(squared_distances(s * z), 8.0).mean() for s in (1, 10))
     assert near > 2 * far
@@ -141,11 +132,10 @@ def test_pca_is_scikit_learns_and_whitening_gives_unit_variance():
 
 
 def test_participation_ratio_counts_directions():
-    assert participation_ratio(np.diag([2.0, 2.0, 2.0])) == pytest.approx(3)
-    assert participation_ratio(np.diag([5.0, 0.0, 0.0])) == pytest.approx(1)
-    turned = np.linalg.qr(points(3, 3))[0]
-    eigenvalues = np.array([4.0, 1.0, 1.0])
-    assert participation_ratio(turned @ np.diag(eigenvalues) @ turned.T) == pytest.approx(2)
+    turn = np.linalg.qr(points(3, 3))[0]
+    for variances, expected in (([2, 2, 2], 3), ([5, 0, 0], 1), ([4, 1, 1], 2)):
+        found = participation_ratio(turn @ np.diag(variances) @ turn.T)
+        assert found == pytest.approx(expected)
 
 
 def drawn(n_images=20, n_patches=36, dim=12):
@@ -162,7 +152,6 @@ def test_training_lowers_the_loss_and_spreads_the_patches():
     features = drawn()
     matrix, course = train(features, 5, Training(**FEW), seed=0)
     first, last = course.iloc[0], course.iloc[-1]
-    assert matrix.shape == (12, 5) and matrix.dtype == np.float32
     assert last["loss"] < 0.8 * first["loss"] and last["participation"] > first["participation"]
     mapped = features.reshape(-1, 12) @ matrix
     assert last["participation"] == pytest.approx(participation_ratio(covariance_of(mapped)), 0.05)
@@ -180,14 +169,12 @@ def test_labels_come_from_the_average_alone():
     assert abs(course["pairwise"].iloc[-1] / course["pairwise"][0] - 1) > 0.01
 
 
-def test_starts_are_what_they_say():
-    features = drawn()
-    flat = features.reshape(-1, 12)
-    still = FEW | {"steps": 1, "learning_rate": 0.0}
-    for start, whitened in (("pca", False), ("whitened", True)):
-        matrix, _ = train(features, 5, Training(start=start, **still), seed=0)
-        ratio = matrix / pca_matrix(flat, 5, whitened=whitened)
-        np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)
+@pytest.mark.parametrize(("start", "whitened"), [("pca", False), ("whitened", True)])
+def test_starts_are_what_they_say(start, whitened):
+    still = FEW | {"steps": 1, "learning_rate": 0.0, "start": start}
+    matrix, _ = train(drawn(), 5, Training(**still), seed=0)
+    ratio = matrix / pca_matrix(drawn().reshape(-1, 12), 5, whitened=whitened)
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)
 
 
 def made():
@@ -203,36 +190,66 @@ def test_reductions_are_what_they_say():
     np.testing.assert_allclose(np.arange(12.0) @ pooled, [1, 4, 7, 10], rtol=1e-6)
     first, other = (reduction("random projection", features, 4, Training(), seed=s) for s in (0, 1))
     assert set(np.abs(first).ravel()) == {0.5} and (first != other).any()
-    with pytest.raises(
-        ValueError, match=r"reconpatch\.dimensions: 13 must be 1 to the features' 12"
-    ):
+    with pytest.raises(ValueError, match=r"dimensions: 13 must be 1 to the features' 12"):
         reduction("PCA", features, 13, Training(), seed=0)
 
 
 def test_comparison_gives_each_method_its_own_auroc():
     features = made()
-    table = compare(features, [4], Training(**FEW), seeds=2).set_index("method")
+    table = compare.compare(features, [4], Training(**FEW), seeds=2).set_index("method")
     assert (table["low"] <= table["auroc"]).all() and (table["auroc"] <= table["high"]).all()
     full = [image_auroc(features.labels, image_scores(None, features, seed=s)) for s in (0, 1)]
-    assert table.loc["all dimensions", "auroc"] == pytest.approx(np.mean(full))
-    assert table.loc["ReConPatch", "gain"] == table.loc["ReConPatch", "gain_high"] == 0
-    expected = table.loc["ReConPatch", "auroc"] - table.loc["PCA", "auroc"]
-    assert table.loc["PCA", "gain"] == pytest.approx(expected)
-    rows = diagnose(features, 4, {"one": Training(**FEW)}, seeds=2)
+    assert table["auroc"]["all dimensions"] == pytest.approx(np.mean(full))
+    assert table["gain"]["ReConPatch"] == table["gain_high"]["ReConPatch"] == 0
+    expected = table["auroc"]["ReConPatch"] - table["auroc"]["PCA"]
+    assert table["gain"]["PCA"] == pytest.approx(expected)
+    rows = compare.diagnose(features, 4, {"one": Training(**FEW)}, seeds=2)
     assert list(rows["seed"]) == [0, 1] and (rows["loss_end"] < rows["loss_start"]).all()
-    assert rows["auroc"].mean() == pytest.approx(table.loc["ReConPatch", "auroc"])
+    assert rows["auroc"].mean() == pytest.approx(table["auroc"]["ReConPatch"])
 
 
 def test_a_pasted_piece_is_the_pictures_own_and_stays_small():
     picture = np.random.default_rng(0).integers(0, 256, (160, 120, 3), dtype=np.uint8)
     changed = (paste_piece(picture) != picture).any(axis=2)
     assert 0 < changed.sum() <= 20**2
-    np.testing.assert_array_equal(paste_piece(picture), paste_piece(picture.copy()))
 
 
 def test_second_set_shares_no_cell_with_training_or_with_the_first():
-    normals, queries, labels = second_split()
+    normals, queries, labels = compare.second_split()
     numbers = [int(path.stem.removeprefix("cell")) - 1 for path in normals + queries]
     assert len(set(numbers)) == len(numbers) == len(normals) + len(labels)
-    assert min(numbers) >= SECOND[0] and max(numbers) <= SECOND[1]
+    assert compare.SECOND[0] <= min(numbers) and max(numbers) <= compare.SECOND[1]
     assert (len(normals), int((labels == 0).sum()), int(labels.sum())) == (213, 124, 106)
+
+
+def test_every_figure_of_the_page_is_the_runs():
+    cells = nbformat.read(
+        ROOT / "studies" / "reconpatch" / "11_reconpatch.ipynb", as_version=4
+    ).cells
+    texts = [cell.source for cell in cells if "committed" in cell.metadata.get("tags", [])]
+    runs = pd.read_csv(ROOT / "metrics" / "reconpatch.csv")
+    runs = runs.query("set == 'second' and dimensions == 64").set_index(["network", "method"])
+    seen = pd.read_csv(ROOT / "metrics" / "reconpatch_diagnosis.csv").set_index("variant")
+    gains = runs[["gain", "gain_low", "gain_high"]]
+    answer = list(runs["auroc"]["ResNet-18"][["ReConPatch", "pooling"]])
+    answer += [*gains.loc["ResNet-18"].loc[["pooling", "random projection", "PCA"]].to_numpy().flat]
+    answer += [*gains.loc["EfficientNet-Lite0", "pooling"]]
+    old, mended = seen.loc["as before"], seen.loc[MENDED]
+    columns = ["loss_start", "loss_end", "participation_start", "participation_end"]
+    reading = [*old[columns], *old[["pairwise_start", "contextual_start", "pairwise_end"]]]
+    reading += [*mended[columns].iloc[[0, 1, 3]], mended["auroc"], old["auroc"]]
+    reading += [*seen.loc[["sigma 1 of the batch", "sigma 0.2 of the start"], "loss_end"]]
+    reading += [seen.loc["labels of context alone", "participation_end"]]
+    for text, expected in zip(texts, (answer, reading), strict=True):
+        rounded = [f"{value:.{1 if abs(value) > 1 else 3}f}" for value in expected]
+        assert [each.replace("−", "-") for each in re.findall(r"−?\d+\.\d+", text)] == rounded
+    more = seen["auroc"][f"{MENDED}, four times the steps"]
+    assert abs(more - mended["auroc"]) < 0.005  # "changed little"
+    names = ["batches of a whole image", "k = 50", "learning rate a tenth", "start from PCA"]
+    failed = seen.loc[[*names, "no projection", "no average"]]  # "do not mend it"
+    assert (failed["participation_end"] < failed["participation_start"]).all()
+    assert (failed["auroc"] < mended["auroc"] - 0.02).all()
+    how = yaml.safe_load(
+        (ROOT / "studies" / "reconpatch" / "params.yaml").read_text(encoding="utf-8")
+    )["reconpatch"]
+    assert Training(**how["repaired"]) == Training(**how["old"] | how["diagnosis"][MENDED])
