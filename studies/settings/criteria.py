@@ -15,15 +15,9 @@ from studies.settings.scores import KINDS
 class Scores:
     """One split's scores of the same cells under several settings.
 
-    Parameters
-    ----------
-    settings : list of str
-    normal, level : arrays, shape (n_settings, n_normal)
-        See `studies.settings.scores.score_settings`.
-    defective : array, shape (n_settings, n_defective)
-    pasted : array, shape (n_kinds, n_settings, n_pasted)
-    source : array of int, shape (n_pasted,)
-        The column of ``normal`` that each synthetic anomaly was pasted into.
+    ``normal`` and ``level`` have shape (n_settings, n_normal), ``defective`` (n_settings,
+    n_defective), ``pasted`` (n_kinds, n_settings, n_pasted); ``source`` is the column of ``normal``
+    that each synthetic anomaly was pasted into.
     """
 
     settings: list[str]
@@ -35,8 +29,8 @@ class Scores:
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "Scores":
-        """Lay out one split and one seed of a table of scores."""
-        settings = list(dict.fromkeys(table["setting"]))
+        """Lay out one split and one seed of a table of scores, the default first."""
+        settings = sorted(table["setting"].unique(), key=lambda name: (name != "default", name))
 
         def wide(label: object, column: str = "score") -> pd.DataFrame:
             own = table[table["label"] == label]
@@ -96,12 +90,9 @@ def criteria(scores: Scores) -> dict[str, np.ndarray]:
 def agreement(split: Scores, *, seed: int, repeats: int = 500) -> pd.DataFrame:
     """Say how well each criterion ranks settings, and what choosing by it brings.
 
-    Returns
-    -------
-    DataFrame
-        ``spearman``: rank correlation with AUROC by labels; cells and settings are drawn for its
-        interval. ``chosen``: the criterion's best setting; ``gain``: its AUROC minus the
-        default's; cells are drawn for the interval, the choice stays.
+    ``spearman`` is the rank correlation with AUROC by labels; cells and settings are drawn for its
+    interval. ``gain`` is the AUROC of the criterion's best setting minus that of the first, the
+    default; cells are drawn for its interval, the choice stays.
     """
     n, truth, said = len(split.settings), by_labels(split), criteria(split)
     chosen = {name: values.argmax() for name, values in said.items()}
@@ -109,12 +100,12 @@ def agreement(split: Scores, *, seed: int, repeats: int = 500) -> pd.DataFrame:
     for _ in range(repeats):
         drawn, some = split.draw(rng), rng.integers(n, size=n)
         labels, own = by_labels(drawn), criteria(drawn)
-        ranks.append({n: spearmanr(v[some], labels[some]).statistic for n, v in own.items()})
+        ranks.append({name: _rank_correlation(v[some], labels[some]) for name, v in own.items()})
         gains.append({name: labels[best] - labels[0] for name, best in chosen.items()})
     ranks, gains = pd.DataFrame(ranks), pd.DataFrame(gains)
     rows = []
     for name, values in said.items():
-        row = {"criterion": name, "spearman": spearmanr(values, truth).statistic}
+        row = {"criterion": name, "spearman": _rank_correlation(values, truth)}
         row["low"], row["high"] = interval(ranks[name])
         row |= {"chosen": split.settings[chosen[name]], "gain": truth[chosen[name]] - truth[0]}
         row["gain_low"], row["gain_high"] = interval(gains[name])
@@ -122,16 +113,17 @@ def agreement(split: Scores, *, seed: int, repeats: int = 500) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _rank_correlation(said: np.ndarray, truth: np.ndarray) -> float:
+    """Return Spearman's; a criterion that says the same of all settings ranks none: 0."""
+    return float(spearmanr(said, truth).statistic) if np.ptp(said) and np.ptp(truth) else 0.0
+
+
 def gain(
     table: pd.DataFrame, setting: str, *, seed: int, reference: str = "default"
 ) -> pd.DataFrame:
     """Compare a setting with the default: AUROC of each split, the mean over its runs of modules.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Of scores, with a column ``run``. Cells and seeds are drawn for the intervals, the same for
-        both settings.
+    Cells and seeds are drawn for the intervals, the same for both settings.
     """
     rows = []
     for split, own in table.groupby("set", sort=False):

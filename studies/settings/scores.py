@@ -1,7 +1,7 @@
 """Cells scored under many settings, each by a bank that never saw it: one table of scores."""
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -21,6 +21,7 @@ from studies.common import CACHE, ROOT, cell_features
 
 BANKS = 5  # that the detector asks: cv.folds
 KINDS = ("cut_paste", "scar", "texture")
+KNOWN, UNSEEN = "known modules", "unseen modules"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Setting:
     """
 
     size: int = 224
-    layers: tuple[str, ...] = ("blocks.2", "blocks.4")
+    layers: str = "blocks.2+blocks.4"
     patch: int = 3
     light: str | None = None
     position: int = 0
@@ -43,14 +44,6 @@ class Setting:
     def shared(self) -> "Setting":
         """Return what features and the order of a coreset's picks depend on."""
         return replace(self, ratio=0.01, k=5, judge="max")
-
-
-def read_settings(tried: Mapping[str, Mapping[str, object]]) -> dict[str, Setting]:
-    """Make settings of what `params.yaml` says of them."""
-    return {
-        name: Setting(**{key: tuple(v) if isinstance(v, list) else v for key, v in own.items()})
-        for name, own in tried.items()
-    }
 
 
 # How a picture's light is changed before the network sees it, pixels uint8 (side, side, 3) of grey.
@@ -85,9 +78,10 @@ JUDGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def paste(grey: np.ndarray, kind: str, generator: np.random.Generator) -> np.ndarray:
     """Paste a synthetic anomaly into a normal picture, grey values uint8 (side, side).
 
-    ``cut_paste`` copies a rectangle of 2 to 10 % of the picture, turned, to another place, ``scar``
-    a thin one (Li et al., *CutPaste*, CVPR 2021); ``texture`` blends noise into a blob of noise
-    (after Zavrtanik et al., *DRAEM*, ICCV 2021). None was made with a look at defects of cells.
+    ``cut_paste`` copies a rectangle of 0.5 to 3 % of the picture, turned, to another place,
+    ``scar`` a thin one (Li et al., *CutPaste*, CVPR 2021); ``texture`` blends noise into a blob of
+    noise (after Zavrtanik et al., *DRAEM*, ICCV 2021). Two are fainter than published, as nearly
+    all of those are found; none was made with a look at defects of cells.
     """
     side = len(grey)
     if kind == "texture":
@@ -96,12 +90,12 @@ def paste(grey: np.ndarray, kind: str, generator: np.random.Generator) -> np.nda
         y, x = generator.uniform(0.3 * side, 0.7 * side, 2)
         blob = field * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * (0.18 * side) ** 2))
         mask = blob > np.quantile(blob, 1 - generator.uniform(0.01, 0.06))
-        mask = mask * generator.uniform(0.2, 0.9)
+        mask = mask * generator.uniform(0.05, 0.3)
         return _bytes(grey * (1 - mask) + 255 * noise * mask)
     if kind == "scar":
         high, wide = generator.uniform(10, 25) * side / 256, generator.uniform(2, 16) * side / 256
     else:
-        area, ratio = generator.uniform(0.02, 0.1) * side**2, np.exp(generator.uniform(-1.2, 1.2))
+        area, ratio = generator.uniform(0.005, 0.03) * side**2, np.exp(generator.uniform(-1.2, 1.2))
         high, wide = np.sqrt(area * ratio), np.sqrt(area / ratio)
     high, wide = (int(np.clip(length, 2, side // 2)) for length in (high, wide))
     top, left = generator.integers(side - high), generator.integers(side - wide)
@@ -124,35 +118,24 @@ def _noise(side: int, cells: int, generator: np.random.Generator) -> np.ndarray:
 
 
 def pasted_cells(cells: pd.DataFrame, *, every: int, seed: int) -> pd.DataFrame:
-    """Write synthetic anomalies of every so many normal cells; return their rows.
-
-    Returns
-    -------
-    DataFrame
-        As ``cells``, with the kind as ``label``.
-    """
+    """Paste one of each kind into every so many normal cells; return rows with it as ``label``."""
     rows = []
     for _, cell in cells[cells["label"] == 0].iloc[::every].iterrows():
         for kind in KINDS:
             generator = np.random.default_rng([seed, cell["cell"], zlib.crc32(kind.encode())])
-            path = CACHE / "pasted" / f"{seed}_{cell['cell']:04d}_{kind}.png"
             grey = paste(np.asarray(Picture.open(cell["path"]).convert("L")), kind, generator)
+            path = CACHE / "pasted" / f"{cell['cell']:04d}_{kind}_{zlib.crc32(grey):08x}.png"
             with atomic_path(path) as partial:
                 Picture.fromarray(grey).save(partial, format="PNG")
             rows.append({**cell, "path": str(path), "label": kind})
     return pd.DataFrame(rows)
 
 
-def light_of(paths: Sequence[str]) -> tuple[float, float]:
-    """Return the mean grey value of pictures and the mean of their standard deviations."""
-    grey = [np.asarray(Picture.open(path).convert("L"), dtype=np.float64) for path in paths]
-    return float(np.mean([g.mean() for g in grey])), float(np.mean([g.std() for g in grey]))
-
-
 def features_under(setting: Setting, cells: pd.DataFrame) -> np.ndarray:
     """Extract the cells' features; scales and the set's light are those of its normal cells."""
     normals = cells["path"][cells["label"] == 0].tolist()
-    mean, spread = light_of(normals)
+    grey = [np.asarray(Picture.open(path).convert("L"), dtype=np.float64) for path in normals]
+    mean, spread = np.mean([each.mean() for each in grey]), np.mean([each.std() for each in grey])
 
     def change(pixels: np.ndarray) -> np.ndarray:
         return LIGHTS[setting.light](pixels, mean, spread)
@@ -161,12 +144,20 @@ def features_under(setting: Setting, cells: pd.DataFrame) -> np.ndarray:
     found, _ = cell_features(
         cells["path"].tolist(),
         image=Image(input_size=setting.size),
-        backbone=BackboneSettings(layers=list(setting.layers)),
+        backbone=BackboneSettings(layers=setting.layers.split("+")),
         patch=Patch(patch_size=setting.patch),
         change=change if setting.light else None,
         normals=normals,
     )
     return with_position(np.asarray(found), setting.position)
+
+
+def splits_of(cells: pd.DataFrame, parts: int, *, seed: int) -> dict[str, np.ndarray]:
+    """Deal cells out to parts: at random, and as stretches of neighbouring files of each run."""
+    numbers = cells["cell"].unique()
+    dealt = np.random.default_rng(seed).permutation(len(numbers)) % parts
+    known = cells["cell"].map(dict(zip(numbers, dealt, strict=True)))
+    return {KNOWN: known.to_numpy(), UNSEEN: (cells["place"] * parts).astype(int).to_numpy()}
 
 
 def with_position(features: np.ndarray, units: int) -> np.ndarray:
@@ -185,37 +176,37 @@ def score_settings(
     *,
     seed: int,
 ) -> pd.DataFrame:
-    """Score every cell under every setting by a bank of the normal cells of the other parts.
+    """Score every cell under every setting, by a bank of the normal cells of its run's other parts.
 
     Parameters
     ----------
     settings : mapping of str to Setting
-        Those that share features or banks share their computation.
+        Those that share features share computation.
     cells : DataFrame
-        ``cell``, ``path`` and ``label``: 0, 1, or a kind of synthetic anomaly, which is no one's
-        normal and goes with the part of the cell that it was pasted into.
+        ``cell``, ``path``, ``run`` and ``label``: 0, 1, or a kind of synthetic anomaly.
     splits : mapping of str to array of int, shape (n_cells,)
-        Each cell's part, by the name of the split.
+        Each cell's part; a synthetic anomaly's is that of its cell.
     seed : int
         Of the banks.
 
     Returns
     -------
     DataFrame
-        ``set`` (the split), ``setting``, ``seed``, ``fold`` (the part), ``image``, ``label``,
-        ``score``, and ``level``: the mean patch score, in units of the mean squared distance of
-        two patches of normal cells.
+        ``set`` (the split), ``run``, ``setting``, ``seed``, ``fold`` (the part), ``image``,
+        ``label``, ``score``, and ``level``: the mean patch score, in units of the mean squared
+        distance of two patches of normal cells.
     """
-    normal, tables = (cells["label"] == 0).to_numpy(), []
-    about = cells[["cell", "label"]].rename(columns={"cell": "image"})
+    normal, runs, tables = (cells["label"] == 0).to_numpy(), cells["run"].to_numpy(), []
+    about = cells[["cell", "run", "label"]].rename(columns={"cell": "image"})
     for shared in dict.fromkeys(each.shared() for each in settings.values()):
         features = features_under(shared, cells)
         spread = 2 * features[normal][::8].reshape(-1, features.shape[-1]).var(axis=0).sum()
         own = {name: each for name, each in settings.items() if each.shared() == shared}
         for split, part in splits.items():
-            for fold in np.unique(part):
-                bank = features[normal & (part != fold)].reshape(-1, features.shape[-1])
-                asked = np.flatnonzero(part == fold)
+            for run, fold in sorted(set(zip(runs.tolist(), part.tolist(), strict=True))):
+                here = runs == run
+                bank = features[here & normal & (part != fold)].reshape(-1, features.shape[-1])
+                asked = np.flatnonzero(here & (part == fold))
                 queries = features[asked].reshape(-1, features.shape[-1])
                 for name, patches in _patch_scores(own, bank, queries, seed=seed):
                     patches = patches.reshape(len(asked), -1)
@@ -241,12 +232,9 @@ def _patch_scores(
 
 
 def cost(setting: Setting, n_normal: float) -> float:
-    """Count an image's multiplications: the network's, and the search's in `BANKS` banks.
+    """Count an image's multiplications, the network's and the search's.
 
-    Parameters
-    ----------
-    n_normal : float
-        Normal cells that each bank is drawn from.
+    There are `BANKS` banks, each drawn from ``n_normal`` cells.
     """
     network, patches, dim = _network_cost(setting.layers, setting.size)
     dim += 2 * (setting.position > 0)
@@ -254,9 +242,9 @@ def cost(setting: Setting, n_normal: float) -> float:
 
 
 @cache
-def _network_cost(layers: tuple[str, ...], size: int) -> tuple[int, int, int]:
+def _network_cost(layers: str, size: int) -> tuple[int, int, int]:
     """Return the multiplications of a network's convolutions, patches an image, dimension."""
-    network, count = load_backbone(BackboneSettings(layers=list(layers)), root=ROOT, seed=0), 0
+    network, count = load_backbone(BackboneSettings(layers=layers.split("+")), root=ROOT, seed=0), 0
 
     def add(module: nn.Module, _inputs: tuple, output: Tensor) -> None:
         nonlocal count

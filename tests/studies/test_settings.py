@@ -18,7 +18,6 @@ from studies.settings.scores import (
     cost,
     paste,
     pasted_cells,
-    read_settings,
     score_settings,
     with_position,
 )
@@ -71,7 +70,8 @@ def cells(n: int, n_defective: int) -> pd.DataFrame:
     """List cells, the last ones defective, then two pasted into cells 0 and 3."""
     label = [0] * (n - n_defective) + [1] * n_defective
     kinds = [{"cell": cell, "label": kind} for cell in (0, 3) for kind in KINDS]
-    return pd.DataFrame([{"cell": i, "label": own} for i, own in enumerate(label)] + kinds)
+    rows = [{"cell": i, "label": own} for i, own in enumerate(label)] + kinds
+    return pd.DataFrame(rows).assign(run=4)
 
 
 def test_scores_are_those_of_a_bank_without_the_part(monkeypatch):
@@ -104,11 +104,9 @@ def test_scores_are_those_of_a_bank_without_the_part(monkeypatch):
 
 def test_settings_of_the_study_differ_and_begin_with_the_default():
     section = yaml.safe_load((FOLDER / "params.yaml").read_text(encoding="utf-8"))["settings"]
-    tried = read_settings(section["tried"])
+    tried = {name: Setting(**own) for name, own in section["tried"].items()}
     assert len(set(tried.values())) == len(tried) >= 20
     assert next(iter(tried.items())) == ("default", Setting())
-    with pytest.raises(TypeError, match="sise"):
-        read_settings({"wrong": {"sise": 224}})
 
 
 def test_cost_counts_the_search_and_the_network():
@@ -175,12 +173,11 @@ def test_a_table_is_laid_out_setting_by_setting():
     about = cells(12, 2)
     parts = [
         about.rename(columns={"cell": "image"}).assign(setting=name, score=rng.normal(size=18))
-        for name in ("default", "a")
+        for name in ("default", "a b")
     ]
     table = pd.concat(parts).assign(level=0.0).sample(frac=1, random_state=1)
-    table = table.sort_values("setting", ascending=False)  # the default's rows come first
     found = Scores.of(table)
-    assert found.settings == ["default", "a"]
+    assert found.settings == ["default", "a b"]
     want = [roc_auc_score(own["label"][:12].astype(int), own["score"][:12]) for own in parts]
     assert by_labels(found) == pytest.approx(want)
     assert found.source.tolist() == [0, 3]
