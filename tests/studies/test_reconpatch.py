@@ -149,8 +149,7 @@ FEW = {"steps": 120, "learning_rate": 0.01, "batch_patches": 64, "sigma_of": "ba
 
 
 def test_training_lowers_the_loss_and_spreads_the_patches():
-    features = drawn()
-    matrix, course = train(features, 5, Training(**FEW), seed=0)
+    matrix, course = train(features := drawn(), 5, Training(**FEW), seed=0)
     first, last = course.iloc[0], course.iloc[-1]
     assert last["loss"] < 0.8 * first["loss"] and last["participation"] > first["participation"]
     mapped = features.reshape(-1, 12) @ matrix
