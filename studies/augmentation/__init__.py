@@ -1,1 +1,0 @@
-"""Changed copies of normal cells in the bank, and images of equal light."""

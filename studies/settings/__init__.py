@@ -1,1 +1,0 @@
-"""Settings chosen without labels and with them, on cells of two kinds: see 14_settings.ipynb."""
