@@ -193,7 +193,7 @@ def test_links_lead_somewhere(path: Path):
 def test_commands_exist(path: Path):
     text, makefile = read(path), read("Makefile")
     code = "\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`]+)`", text))
-    studies = {each.parent.name for each in (ROOT / "studies").glob("*/dvc.yaml")}
+    studies = {each.parent.name for each in sorted((ROOT / "studies").glob("*/dvc.yaml"))}
     for target in re.findall(r"(?<![\w.])make ([a-z]+)\b", code):
         assert target in studies or re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for module in re.findall(r"python -m ([\w.]+)", code):

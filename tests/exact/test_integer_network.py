@@ -169,6 +169,14 @@ def test_weights_lose_bits_where_they_must(kernel, spared):
     assert (largest_sums(whole, 0, 127) < LIMIT).all()
     assert np.abs(whole.weight[0]).max() == round(0.9 * 2.0 ** (7 - spared))
     assert whole.bias[1] * 2.0 ** -int(whole.shift[1]) == 1e4
+    assert whole.shift.tolist() == [7 - spared, 9]  # 1e4 / 2 ** 16 = 0.153 fits 9 bits, and stays
+
+
+def test_a_relu6_ends_at_six():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1, bias=False), torch.nn.ReLU6()).eval()
+    model[0].weight.data[:] = torch.tensor([[9.0, 9, 9], [1, 1, 1]])[:, :, None, None]
+    whole, _, maps = to_integer(model, ["1"], images(2), mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert maps[0].max() * 2.0 ** -whole.outputs[0].exponent == 6
 
 
 @pytest.mark.parametrize("activation", [n for n, a in ACTIVATIONS.items() if a.function])
