@@ -162,6 +162,13 @@ def interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float
     return float(low), float(high)
 
 
+def in_words(
+    found: pd.DataFrame, value: str = "value", low: str = "low", high: str = "high"
+) -> list[str]:
+    """Write a column of figures with their intervals, as 0.906 (0.842 to 0.958)."""
+    return [f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in found[[value, low, high]].to_numpy()]
+
+
 def by_seed(table: pd.DataFrame, column: str = "score") -> tuple[np.ndarray, np.ndarray]:
     """Bring one setting's tidy rows (seed, image, label, and a column) to arrays.
 

@@ -13,7 +13,15 @@ from ad.backbone import load_backbone
 from ad.evaluation import f1_score, image_auroc
 from ad.extraction import features_of, make_extractor
 from ad.params import BackboneSettings, Image, Patch, Runtime
-from studies.common import ROOT, by_seed, cell_features, interval, paired_draws, score_draws
+from studies.common import (
+    ROOT,
+    by_seed,
+    cell_features,
+    in_words,
+    interval,
+    paired_draws,
+    score_draws,
+)
 
 
 def accuracy(labels: np.ndarray, flags: np.ndarray) -> float:
@@ -125,8 +133,8 @@ def cost(settings: BackboneSettings, pictures: Sequence[Path]) -> dict[str, obje
 
 def with_intervals(found: pd.DataFrame, statistics: Sequence[str]) -> pd.DataFrame:
     """Lay out figures with their intervals as texts: a row a setting, a column a statistic."""
-    texts = [f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in found[["value", "low", "high"]].values]
-    wide = found.assign(text=texts).pivot(index="setting", columns="statistic", values="text")
+    texts = found.assign(text=in_words(found))
+    wide = texts.pivot(index="setting", columns="statistic", values="text")
     wide = wide.loc[found["setting"].unique(), list(statistics)]
     return wide.rename_axis(columns=None).reset_index()
 

@@ -1,0 +1,1 @@
+"""Changed copies of normal cells in the bank, and images of equal light."""
