@@ -155,12 +155,21 @@ def findings() -> list[tuple[str, str]]:
     own, whole = (learnt.loc[("first", m), "auroc"] for m in ("ReConPatch", "all dimensions"))
     words.append(("README.md", f"image AUROC {own:.3f}, all of them {whole:.3f}"))
     words.append(("docs/front.md", f"image AUROC {own:.3f} and {whole:.3f}"))
+    light = scores_of("metrics/augmentation.csv").set_index(["cells", "modules", "bank"])
+    light = light.loc[("mono", "unseen", "equal mean")]
+    words.append(("docs/front.md", "({gain:.3f}, {low:.3f} to {high:.3f})".format(**light)))
     better = scores_of("metrics/settings_choice.csv").set_index(["cells", "set"])
     better = better.loc[("polycrystalline", "unseen modules")]
     gained = (
         "from {default:.3f} to {chosen:.3f} (gain {gain:.3f}, {gain_low:.3f} to {gain_high:.3f})"
     )
     words.append(("docs/front.md", f"image AUROC {gained.format(**better)}"))
+    engines = scores_of("benchmarks/platforms.csv")
+    differing = engines[engines["differing"] > 0]
+    assert differing["engine"].str.endswith("as it comes").all()
+    words.append(("README.md", f"differs in all {differing['differing'].item()}"))
+    low, high = engines["pictures"].min(), engines["pictures"].max()
+    words.append(("README.md", f"({low} to {high} pictures each)"))
     for name in ("README.md", "docs/front.md"):
         words += [(name, f"beats PCA by {gain('first')}"), (name, f"by {gain('second')}")]
         maximum = f"the protocol's maximum flags {most[0]:.1f} % and finds {most[1]:.1f} %"
