@@ -15,13 +15,22 @@ def code(notebook: Path) -> list[str]:
 
 
 def run_cells(
-    notebook: Path, parameters: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
+    notebook: Path,
+    parameters: Mapping[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    drawn: bool = True,
 ) -> list[str]:
-    """Run a notebook where it lies; return what the last expressions of its cells say."""
+    """Run a notebook where it lies; return what the last expressions of its cells say.
+
+    Not ``drawn``, cells that end in a figure are left out.
+    """
     monkeypatch.chdir(notebook.parent)
     names: dict[str, object] = {}
     shown = []
     for number, text in enumerate(code(notebook)):
+        if not drawn and text.endswith("plt.show()"):
+            continue
         tree = ast.parse(text)
         last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, notebook.name, "exec"), names)

@@ -1,6 +1,7 @@
 """Small data sets in both layouts, drawn in a moment: stripes with noise, defects in plain view."""
 
 import csv
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -139,6 +140,16 @@ def write_competition(
             [(name, labels[name], defects[name]) for name in labels],
         )
     return labels
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Hash every file that a run leaves, but what it says of its machine."""
+    files = [p for name in ("artifacts", "metrics") for p in sorted((folder / name).rglob("*"))]
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in files
+        if p.is_file() and p.name != "environment.json" and "ipython" not in p.parts
+    }
 
 
 def network(

@@ -1,7 +1,5 @@
 """The whole study on a small data set: end to end, byte for byte, with hostile names."""
 
-import ast
-import hashlib
 import json
 import os
 import re
@@ -16,11 +14,11 @@ import matplotlib
 import numpy as np
 import pytest
 import yaml
-from notebook_cells import code, run_cells
-from small_data import draw_normal, save_png, write_competition, write_mvtec
+from notebook_cells import run_cells
+from small_data import digests, draw_normal, save_png, write_competition, write_mvtec
 
 from ad.files import load_array, read_json, write_json
-from ad.params import Coreset, CrossValidation
+from ad.params import Coreset, CrossValidation, read_params
 from ad.protocol import run_protocol
 from ad.tables import read_table
 from tools.run_notebook import check_hashes, settings_for
@@ -54,22 +52,15 @@ def make_repository(folder: Path) -> Path:
     (folder / "docs").mkdir()
     for name in ("dvc.yaml", "matplotlibrc", ".dvcignore", ".gitignore", "docs/glossary.md"):
         shutil.copyfile(ROOT / name, folder / name)
-    (folder / "params.yaml").write_text(yaml.safe_dump({"seed": 0} | everything()))
+    (folder / "params.yaml").write_text(yaml.safe_dump(everything()))
     call(folder, "git", "init", "--quiet")
     call(folder, sys.executable, "-m", "dvc", "init", "--quiet")
     return folder
 
 
 def everything() -> dict:
-    """Return small settings with every section that a stage names."""
-    sections = {name: {} for name in ("data", "image", "backbone", "patch", "coreset", "score")}
-    sections |= {"cv": {}, "runtime": {"device": "cpu"}} | SMALL
-    defaults = {"data": {"path": "data"}, "cv": {"shuffle": True, "threshold": "max"}}
-    defaults |= {"backbone": {"arithmetic": "integer"}}
-    for name, more in defaults.items():
-        sections[name] = more | sections[name]
-    sections["cv"] |= {"aggregate": "max"}
-    return sections
+    """Return the small settings, and the default of every other."""
+    return read_params(SMALL).model_dump()
 
 
 def call(folder: Path, *command: str, **environment: str) -> str:
@@ -81,16 +72,6 @@ def call(folder: Path, *command: str, **environment: str) -> str:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Hash every file that a run leaves, but what it says of its machine."""
-    files = [p for name in ("artifacts", "metrics") for p in sorted((folder / name).rglob("*"))]
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in files
-        if p.is_file() and p.name != "environment.json" and "ipython" not in p.parts
-    }
 
 
 @pytest.fixture(scope="module")
@@ -229,29 +210,6 @@ def test_what_labels_cannot_give_is_left_out(kind: str, tmp_path: Path, monkeypa
 
 
 # Parameters
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_dvc_watches_every_setting_that_a_notebook_reads(notebook: Path):
-    (stage,) = (s for s in STAGES.values() if str(notebook.relative_to(ROOT)) in s["deps"])
-    watched, cells = set(stage["params"]), code(notebook)
-    sections = {node.id for node in ast.walk(ast.parse(cells[0])) if isinstance(node, ast.Name)}
-    tree, read = ast.parse("\n".join(cells[1:])), set()
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            read.add((node.value.id, node.attr))
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            read |= set() if id(node) in inner else {(node.id, None)}
-    aliases = {"settings": "backbone"}
-    for name, key in sorted(read, key=str):
-        section = aliases.get(name, name)
-        if section not in sections or key in (None, "threads"):
-            continue  # whole sections are watched below; no result depends on threads
-        assert section in watched or f"{section}.{key}" in watched, f"{section}.{key}"
-    for section in sections:
-        assert any(each.partition(".")[0] == section for each in watched), section
-    assert {each.partition(".")[0] for each in watched} <= sections
 
 
 def test_nothing_chooses_by_the_locked_set():
