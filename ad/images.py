@@ -212,6 +212,15 @@ def resize_and_crop(
     return image.resize((wide, high), resample).crop((left, top, left + width, top + height))
 
 
+def to_brightness(pixels: np.ndarray, mean: float) -> np.ndarray:
+    """Scale pixels (uint8) so that their mean is ``mean``, rounded; what exceeds 255 becomes 255.
+
+    The sum is a whole number, and each further operation is rounded correctly: the same everywhere.
+    """
+    now = pixels.mean()
+    return np.clip(np.rint(pixels * (mean / now)), 0, 255).astype(np.uint8) if now else pixels
+
+
 @dataclass(frozen=True)
 class InputRule:
     """How a picture becomes a network's input.
@@ -233,6 +242,8 @@ class InputRule:
         width and height; by default all of it.
     bits : int, optional
         Of 16-bit grey files, those that hold values; by default 16.
+    brightness : float, optional
+        Mean that each picture's pixels are scaled to, after resizing; by default they stay.
     """
 
     size: tuple[int, int]
@@ -243,6 +254,7 @@ class InputRule:
     tiles: int = 1
     region: tuple[float, ...] | None = None
     bits: int | None = None
+    brightness: float | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -263,7 +275,8 @@ class InputRule:
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Bring a picture to the input's geometry: uint8, shape (height, width, 3)."""
-        return np.asarray(self.brought(image, self.resample))
+        pixels = np.asarray(self.brought(image, self.resample))
+        return pixels if self.brightness is None else to_brightness(pixels, self.brightness)
 
     def read(self, path: str | Path) -> np.ndarray:
         """Read a file as `pixels`; raises as `read_rgb`."""
@@ -299,6 +312,7 @@ def input_rule(settings: "params.Image", config: Mapping[str, object]) -> InputR
         settings.tiles,
         settings.region and tuple(settings.region),
         settings.bits,
+        settings.brightness,
     )
 
 

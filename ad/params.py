@@ -88,8 +88,9 @@ class Image(Section):
     """How a picture becomes the network's input; pixels.
 
     ``input_size`` is a side, or height and width.  ``region`` is the part that is looked at: left,
-    top, right and bottom as shares of the picture.  ``bits`` are those of 16-bit files that hold
-    values; ``ignore`` is a mask picture whose marked parts never count.
+    top, right and bottom as shares of the picture.  ``brightness`` is the mean that each picture's
+    pixels are scaled to.  ``bits`` are those of 16-bit files that hold values; ``ignore`` is a mask
+    picture whose marked parts never count.
     """
 
     input_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] = 224
@@ -98,6 +99,7 @@ class Image(Section):
         Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_inside)] | None
     ) = None
     resize: Annotated[int, Field(ge=32)] | None = None
+    brightness: Annotated[float, BeforeValidator(_number), Field(gt=0, lt=255)] | None = None
     mean: Channels | None = None
     std: Channels | None = None
     interpolation: Literal["bilinear", "bicubic"] | None = None

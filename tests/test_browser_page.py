@@ -29,6 +29,7 @@ RULES = {  # how pictures become pixels
         input_size=[64, 48], region=[0.1, 0.0, 1.0, 0.9], resize=81, interpolation="bilinear"
     ),
     "12 bits": Image(input_size=48, bits=12),
+    "of equal light": Image(input_size=48, brightness=130.5),
 }
 
 

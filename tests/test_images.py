@@ -21,6 +21,7 @@ from ad.images import (
     read_rgb,
     resize_and_crop,
     shown,
+    to_brightness,
     to_rgb,
 )
 
@@ -101,6 +102,15 @@ def test_sixteen_bit_colour_keeps_its_high_byte(tmp_path: Path, one_line: Callab
     with pytest.raises(ValueError) as caught:
         read_rgb(path, 12)
     one_line(caught, "a.png", "image.bits=12", "16-bit grey")
+
+
+def test_a_picture_is_brought_to_a_mean_brightness(tmp_path: Path):
+    grey = np.array([[10, 20, 30, 60, 120, 0]], np.uint8)  # mean 40
+    rule = InputRule((1, 6), None, brightness=100.0)
+    found = rule.pixels(Image.fromarray(grey).convert("RGB"))
+    assert found[0, :, 1].tolist() == [25, 50, 75, 150, 255, 0]  # 300 is cut
+    assert to_brightness(grey, 40.8)[0].tolist() == [10, 20, 31, 61, 122, 0]  # by 1.02
+    assert not to_brightness(np.zeros((2, 2), np.uint8), 100.0).any()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ OTHER = {
     "image.tiles": 2,
     "image.region": [0.0, 0.0, 0.5, 1.0],
     "image.resize": 150,
+    "image.brightness": 60.0,
     "image.mean": [0.5, 0.5, 0.5],
     "image.std": [0.5, 0.5, 0.5],
     "image.interpolation": "bilinear",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ad.images import InputRule
 
-FORMAT = 3  # of the metadata
+FORMAT = 4  # of the metadata
 METADATA = "detector"  # their one key; a JSON text
 OUTPUTS = ("patch_sums", "fold_sums", "image_sums", "flagged")
 ZEROS = "0" * 64  # stands for the digest while it is taken
@@ -23,6 +23,7 @@ def image_section(rule: InputRule) -> dict[str, object]:
         "region": rule.region and list(rule.region),
         "interpolation": rule.resample.name.lower(),
         "bits": rule.bits,
+        "brightness": rule.brightness,
     }
 
 
@@ -35,6 +36,7 @@ def rule_of(image: Mapping[str, object]) -> InputRule:
         tiles=image["tiles"],
         region=image["region"] and tuple(image["region"]),
         bits=image["bits"],
+        brightness=image["brightness"],
     )
 
 

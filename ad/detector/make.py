@@ -150,6 +150,10 @@ def add_resizing(path: Path, detector: Path, camera: Size) -> None:
     if about.get("camera") or "k" not in about:
         raise ValueError(f"{detector}: no detector file that takes resized pixels")
     rule, picture = rule_of(about["image"]), Image.fromarray(probe_picture(*camera[::-1]))
+    if rule.brightness is not None:
+        raise ValueError(
+            f"{detector}: image.brightness={rule.brightness} has no form in a camera's file"
+        )
     session = onnxruntime.InferenceSession(str(detector), providers=["CPUExecutionProvider"])
 
     def digest(pixels: np.ndarray) -> str:

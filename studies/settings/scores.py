@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy
 from ad.files import atomic_path
+from ad.images import to_brightness
 from ad.neighbors import exact_neighbors
 from ad.params import BackboneSettings, Image, Patch
 from studies.common import CACHE, ROOT, cell_features
@@ -51,8 +52,8 @@ class Setting:
 
 
 def brightness(pixels: np.ndarray, mean: float, _spread: float) -> np.ndarray:
-    """Scale grey values so that their mean is the set's."""
-    return _bytes(pixels * (mean / pixels.mean()))
+    """Scale grey values so that their mean is the set's (``image.brightness``)."""
+    return to_brightness(pixels, mean)
 
 
 def contrast(pixels: np.ndarray, mean: float, spread: float) -> np.ndarray:

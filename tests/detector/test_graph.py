@@ -18,8 +18,9 @@ from test_integer_network import network as settled_network
 
 from ad.detector.contract import ZEROS, probe_picture, sums_digest
 from ad.detector.decision import Decision, DecisionNodes, reach
+from ad.detector.detector import Detector
 from ad.detector.graph import FLOAT_LIMIT, Graph, model_bytes, read_graph, tensor
-from ad.detector.make import sums_of, without_form, write_detector, write_refusal
+from ad.detector.make import add_resizing, sums_of, without_form, write_detector, write_refusal
 from ad.detector.network import write_network
 from ad.exact.engines import FloatConvolution
 from ad.exact.features import make_whole
@@ -259,6 +260,24 @@ def test_oblong_tiles_a_region_and_a_camera_decide_as_the_pipeline_does(
     write_detector(tmp_path / "camera.onnx", decision=decision, camera=(240, 200), **parts)
     pixels = np.stack([np.asarray(Picture.open(path)) for path in paths])
     assert_the_same_bits(tmp_path / "camera.onnx", decision, features, pixels)
+
+
+def test_equal_light_is_done_before_the_graph_and_not_in_it(tmp_path, one_line):
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths):
+        save_png(path, draw_normal(np.random.default_rng(number), 80) // (1 + number))
+    image = Image(input_size=64, brightness=90.5)
+    extractor = make_extractor(network(), image, Patch(), paths, arithmetic="integer")
+    pixels = np.stack([extractor.rule.read(path) for path in paths])
+    assert pixels.mean(axis=(1, 2, 3)) == pytest.approx(90.5, abs=0.3)
+    write(tmp_path / "d.onnx", extractor, extractor(pixels))
+    detector = Detector.load(tmp_path / "d.onnx")
+    assert all(
+        np.array_equal(detector.pixels(p), own) for p, own in zip(paths, pixels, strict=True)
+    )
+    with pytest.raises(ValueError) as caught:
+        add_resizing(tmp_path / "camera.onnx", tmp_path / "d.onnx", (80, 80))
+    one_line(caught, "image.brightness=90.5", "camera")
 
 
 def test_writing_a_detector_needs_no_pytorch():
