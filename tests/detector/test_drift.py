@@ -15,10 +15,10 @@ def stream_of(rng: np.random.Generator, n: int, *, folds: int = 3) -> np.ndarray
 
 def test_it_is_silent_while_nothing_changes_and_with_some_defects():
     rng, highest = np.random.default_rng(0), []
-    for seed in range(20):
+    for _ in range(20):
         scores = stream_of(rng, 500)
         scores[rng.random(500) < 0.05] *= 10  # defects
-        watched = Drift(list(stream_of(rng, 60).T), seed=seed)
+        watched = Drift(list(stream_of(rng, 60).T))
         highest.append(max(watched.add(row) for row in scores))
     assert sum(value >= 20 for value in highest) <= 4  # Ville: at most one in 20, expected
     assert max(highest) < 1000
@@ -27,7 +27,7 @@ def test_it_is_silent_while_nothing_changes_and_with_some_defects():
 def test_it_speaks_soon_after_a_change_and_says_since_when():
     for seed, factor in enumerate((1.6, 0.6, 3.0)):
         rng = np.random.default_rng(seed)
-        watched = Drift(list(stream_of(rng, 60).T), seed=seed)
+        watched = Drift(list(stream_of(rng, 60).T))
         for row in stream_of(rng, 200):
             assert not watched.alarm(watched.add(row), 0.001)
         changed = factor * stream_of(rng, 200)
@@ -73,37 +73,22 @@ def test_the_state_outlives_a_restart(saved):
 
 
 @pytest.mark.parametrize(
-    "change",
+    "content",
     [
+        b"",
+        b"[]",
+        b'{"of": 1}',
+        b"\xff\xfe",
         {"of": "0" * 64},  # of another detector
-        {"seed": 1},
-        {"seen": 24},
-        {"seen": 1e308},
-        {"since": [0, 0, 26]},
-        {"since": [0, 0, -1]},
-        {"since": [0.5, 0, 0]},
-        {"lowest": [float("nan")] * 3},
-        {"capital": [[1e308] * 5] * 3},
-        {"capital": [[float("nan")] * 5] * 3},
-        {"capital": [[-1.0] * 5] * 3},
         {"counts": []},
-        {"counts": [{"1": 85}] * 3},  # as many, but not those of the normals
-        {"counts": [{"1": 1e308}] * 3},
-        {"counts": [{"1": "x"}] * 3},
         {"counts": [{"5000": 85}] * 3},
     ],
 )
-def test_another_or_a_damaged_state_is_refused(saved, change):
-    state = json.loads(saved.read_text(encoding="utf-8")) | change
-    saved.write_text(json.dumps(state), encoding="utf-8")
+def test_another_or_a_damaged_state_is_refused(saved, content):
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(saved.read_bytes()) | content).encode()
+    saved.write_bytes(content)
     fresh = Drift(list(stream_of(np.random.default_rng(3), 60).T))
     with pytest.raises(ValueError, match=r"state\.json: .* remove it to start anew"):
         fresh.restore(saved)
     assert fresh.seen == 0
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"of": 1}', b"\xff\xfe"])
-def test_what_is_no_state_is_refused(saved, content):
-    saved.write_bytes(content)
-    with pytest.raises(ValueError, match="remove it to start anew"):
-        Drift(list(stream_of(np.random.default_rng(3), 60).T)).restore(saved)
