@@ -21,7 +21,7 @@ def broken_order(record: dict, rng: np.random.Generator) -> dict:
     ----------
     record : dict
         With ``scores`` (id to score) and ``submission`` (rows of id and flag) among other fields;
-        see `studies.gap.records.FIELDS`.
+        see `studies.gap.compare.Record`.
     """
     raise NotImplementedError
 
