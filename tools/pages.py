@@ -30,7 +30,8 @@ TAGS = {
     *("a", "blockquote", "br", "code", "div", "em", "h2", "h3", "li", "ol", "p", "pre", "span"),
     *("strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul"),
 }
-ATTRIBUTES = {"*": ["class"], "a": ["href"]}
+ATTRIBUTES = {"*": ["class", "colspan", "rowspan"], "a": ["href"]}
+BOX = '<div class="wide" role="group" aria-label="Table" tabindex="0">'
 
 
 class PageExporter(HTMLExporter):
@@ -42,11 +43,18 @@ class PageExporter(HTMLExporter):
         )
         self.register_filter("markdown2html", set_markdown)
         self.register_filter("clean_html", clean)
+        self.register_filter("box_tables", box_tables)
 
 
 def clean(html: str) -> str:
     """Leave in an output's HTML what cannot act; the rest shows as text."""
     return bleach.clean(html, tags=TAGS, attributes=ATTRIBUTES, protocols={"https", "http"})
+
+
+def box_tables(html: str) -> str:
+    """Let wide tables scroll by themselves, also by keyboard; an empty header heads nothing."""
+    html = html.replace("<th></th>", "<td></td>").replace("</table>", "</table></div>")
+    return html.replace("<table", f"{BOX}<table")
 
 
 def set_markdown(source: str) -> str:
@@ -70,6 +78,15 @@ def title_of(notebook: nbformat.NotebookNode, name: str) -> str:
         re.search(r"^# (.+)$", notebook.cells[0].source, re.MULTILINE) if notebook.cells else None
     )
     return found[1] if found else name
+
+
+def name_figures(page: nbformat.NotebookNode, heading: str) -> None:
+    """Note in each cell the heading that it is under: the text in place of its pictures."""
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            found = re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE)
+            heading = found[-1] if found else heading
+        cell.metadata.heading = heading
 
 
 def front_page(publish: bool) -> nbformat.NotebookNode:
@@ -115,13 +132,13 @@ def save_wall(path: Path) -> None:
 def main(folder: Path, *, publish: bool) -> None:
     """Write every page, and the files that they show."""
     pages, exporter = pages_of(publish), PageExporter()
-    titles = [(name, title_of(page, name)) for name, page in pages.items()]
     note = "Pictures of solar cells: ELPV data set, CC BY-NC-SA 4.0 (Buerhop-Lutz et al. 2018; "
     note += "Deitsch et al. 2019, 2021). " if publish else "Of the images' owners. "
     style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
     for name, page in pages.items():
-        about = {"name": name, "title": title_of(page, name), "pages": titles, "style": style}
-        about |= {"note": note, "code": name not in ("index", "glossary"), "lang": "en"}
+        about = {"name": name, "title": title_of(page, name), "pages": list(pages), "style": style}
+        about |= {"note": note, "code": name not in ("index", "glossary")}
+        name_figures(page, about["title"])
         body, _ = exporter.from_notebook_node(page, {"page": about})
         write_text(folder / f"{name}.html", body)
     save_wall(folder / "wall.png")
