@@ -14,16 +14,8 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from ad.detector.detector import Detector
-from ad.detector.inspector import (
-    NOTHING,
-    PASSED,
-    WRONG,
-    Inspector,
-    Rates,
-    image_files,
-    kinds_of,
-)
-from ad.detector.output import Outputs, counted, note
+from ad.detector.inspector import NOTHING, PASSED, WRONG, Inspector, image_files
+from ad.detector.output import Outputs, note
 from ad.detector.watch import Results, Watch
 from ad.images import shown
 
@@ -41,10 +33,8 @@ def parser() -> argparse.ArgumentParser:
     add("images", nargs="*", help="images or folders; - reads paths from standard input")
     add("--expect", metavar="SHA256", help="refuse any other detector file")
     add("--table", action="store_true", help="a table for people, no JSON")
-    add("--csv", type=Path, metavar="FILE", help="also write all results there")
     add("--maps", type=Path, metavar="FOLDER", help="write overlays there")
     add("--report", type=Path, metavar="FOLDER", help="a page of all that did not pass, and a CSV")
-    add("--min-area", type=float, default=0, metavar="PIXELS", help="leave smaller regions out")
     add("--watch", type=Path, metavar="FOLDER", help="take new images as they come")
     add("--results", type=Path, metavar="FILE", help="of --watch (default: FOLDER.jsonl)")
     add("--alarm", type=float, metavar="RATE", help="reject at this false-alarm rate")
@@ -58,8 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what a code page lacks is escaped
-            stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="backslashreplace")  # what a code page lacks is escaped
     try:
         given = parser().parse_intermixed_args(arguments)
         check(given)
@@ -85,12 +74,16 @@ def check(given: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     if bool(given.images) == (given.watch is not None):
         raise ValueError("give images, folders or -, or --watch FOLDER")
-    if given.drift is not None and not 0 < given.drift < 1:
-        raise ValueError(f"--drift={given.drift} must be above 0 and below 1")
+    for name in ("alarm", "review", "drift"):
+        rate = getattr(given, name)
+        if rate is not None and not 0 < rate < 1:
+            raise ValueError(f"--{name}={rate} must be above 0 and below 1")
+    if None not in (given.alarm, given.review) and given.review < given.alarm:
+        raise ValueError(f"--review={given.review} must not be below --alarm={given.alarm}")
     if given.state is not None and given.drift is None:
         raise ValueError("--state is of --drift")
     if given.results is not None and given.watch is None:
-        raise ValueError("--results is of --watch; --csv takes results of folders")
+        raise ValueError("--results is of --watch; --report takes results of folders")
     if given.maps is not None and given.report is not None:
         raise ValueError("give --maps or --report, which writes the maps of its page itself")
     if given.watch is not None and not given.watch.is_dir():
@@ -105,16 +98,12 @@ def check(given: argparse.Namespace) -> None:
 def run(given: argparse.Namespace) -> int:
     """Inspect what the command names."""
     detector = Detector.load(given.detector, threads=given.threads, expect=given.expect)
-    rates = Rates(given.alarm, given.review)
-    rates.check(detector)
-    how = {"min_area": given.min_area, "drift": given.drift, "state": given.state}
+    how = {name: getattr(given, name) for name in ("alarm", "review", "drift", "state", "maps")}
     if given.report is not None:
         how |= {"maps": given.report / "maps", "passes": False}
-    elif given.maps is not None:
-        how |= {"maps": given.maps}
-    where = {"table": given.table, "sheet": given.csv, "report": given.report}
+    where = {"table": given.table, "report": given.report}
     with ExitStack() as stack:
-        inspector = stack.enter_context(closing(Inspector(detector, rates, **how)))
+        inspector = stack.enter_context(closing(Inspector(detector, **how)))
         if given.watch is not None:
             default = given.watch.with_name(f"{given.watch.name}.jsonl")
             kept = stack.enter_context(closing(Results(given.results or default)))
@@ -137,8 +126,7 @@ def inspect_all(inspector: Inspector, names: Sequence[str], outputs: Outputs) ->
     """Inspect images and folders, or those that standard input names."""
     passed_over: set[str] = set()
     if list(names) == ["-"]:
-        if hasattr(sys.stdin, "reconfigure"):
-            sys.stdin.reconfigure(errors="surrogateescape")  # names need not be UTF-8
+        sys.stdin.reconfigure(errors="surrogateescape")  # names need not be UTF-8
         names = (line.rstrip("\r\n") for line in sys.stdin)
     for path in image_files(names, passed_over):
         row = inspector.inspect(path)
@@ -146,4 +134,4 @@ def inspect_all(inspector: Inspector, names: Sequence[str], outputs: Outputs) ->
         inspector.count(row)
         outputs.show(row)
     if passed_over:
-        note(f"passed over: {counted(kinds_of(passed_over))}")
+        note(f"passed over: {shown(', '.join(sorted(passed_over)))}")

@@ -297,23 +297,6 @@ class Detector:
         )
         return (1 + above) / (1 + self.n_normals)
 
-    def check_rate(self, name: str, rate: float) -> None:
-        """Refuse a rate of false alarms that so few normals cannot tell.
-
-        Raises
-        ------
-        ValueError
-            The message says how many normals the rate needs.
-        """
-        if not 0 < rate < 1:
-            raise ValueError(f"{name}={rate} must be above 0 and below 1")
-        if rate * (1 + self.n_normals) < 1 - 1e-9:
-            needed = int(np.ceil(1 / rate - 1 - 1e-9))
-            raise ValueError(
-                f"{name}={rate} needs at least {needed} held-out normal images; this detector has "
-                f"{self.n_normals}, so no rate below {1 / (1 + self.n_normals):.2g} can be told"
-            )
-
     def anomaly_map(self, verdict: Verdict) -> np.ndarray:
         """Bring patch scores to the resized pixels, as the study does; float32, (height, width)."""
         return anomaly_maps(verdict.patch_scores[None], self.rule.shape)[0]

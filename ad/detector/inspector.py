@@ -1,10 +1,8 @@
 """What is done with an image: scored, decided on, watched for drift; and the exit code."""
 
-import hashlib
+import math
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +13,60 @@ from ad.files import atomic_path, open_alone
 from ad.images import SUFFIXES, shown
 
 PASSED, REJECTED, AGAIN, UNREADABLE, CHANGED, WRONG, NOTHING = range(7)
-CODES = {"pass": PASSED, "review": AGAIN, "reject": REJECTED, "error": UNREADABLE}
+# The first that happened gives the exit code.
+CODES = {"error": UNREADABLE, "reject": REJECTED, "review": AGAIN, "pass": PASSED}
 REGION = ("box", "area", "score", "share")
-URGENT = ("error", "reject", "review", "pass")  # the first that happened gives the code
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Rates of false alarms: reject at ``alarm``, look again at ``review``; None: the threshold."""
+class Inspector:
+    """Scores one image after another and keeps what outlives an image: drift, the exit code.
 
-    alarm: float | None = None
-    review: float | None = None
+    Parameters
+    ----------
+    detector : Detector
+    alarm, review : float, optional
+        Rates of false alarms at which an image is rejected, or to be looked at again; without
+        either, the detector's threshold rejects.
+    maps : path, optional
+        Folder that overlays are written to.
+    passes : bool
+        Also those of images that pass.
+    drift : float, optional
+        Rate of false alarms of the watch for changed images; by default there is none.
+    state : path, optional
+        File that keeps this watch over restarts.
+
+    Raises
+    ------
+    ValueError, BlockingIOError
+        When the detector's normals cannot tell such a rate, or the state is another detector's, or
+        another process writes it.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        alarm: float | None = None,
+        review: float | None = None,
+        maps: Path | None = None,
+        passes: bool = True,
+        drift: float | None = None,
+        state: Path | None = None,
+    ) -> None:
+        check_rates(detector.n_normals, {"--alarm": alarm, "--review": review})
+        self.detector, self.alarm, self.review = detector, alarm, review
+        self.maps, self.passes = maps, passes
+        self.seen: set[str] = set()  # decisions so far
+        self.drift, self.state, self.changed = drift, state, ""
+        if maps is not None:
+            maps.mkdir(parents=True, exist_ok=True)
+        self.watch = Drift(detector.references) if drift is not None else None
+        self.lock = open_alone(f"{state}.lock") if state else None
+        if state is not None:
+            if state.exists():
+                self.watch.restore(state)
+            self.watch.save(state)  # that it cannot be written shows here
 
     def decision(self, verdict: Verdict) -> str:
         """Decide: pass, review or reject."""
@@ -37,58 +78,6 @@ class Rates:
             return "review"
         return "pass"
 
-    def check(self, detector: Detector) -> None:
-        """Refuse rates that the detector's normals cannot tell, or in the wrong order."""
-        for name, rate in (("--alarm", self.alarm), ("--review", self.review)):
-            if rate is not None:
-                detector.check_rate(name, rate)
-        if None not in (self.alarm, self.review) and self.review < self.alarm:
-            raise ValueError(f"--review={self.review} must not be below --alarm={self.alarm}")
-
-
-class Inspector:
-    """Scores one image after another and keeps what outlives an image: drift, the exit code.
-
-    Parameters
-    ----------
-    detector : Detector
-    rates : Rates
-    maps : path, optional
-        Folder that overlays are written to.
-    passes : bool
-        Also those of images that pass.
-    min_area : float
-        Smaller regions are left out, pixels.
-    drift : float, optional
-        Rate of false alarms of the watch for changed images; by default there is none.
-    state : path, optional
-        File that keeps this watch over restarts.
-    """
-
-    def __init__(
-        self,
-        detector: Detector,
-        rates: Rates,
-        *,
-        maps: Path | None = None,
-        passes: bool = True,
-        min_area: float = 0,
-        drift: float | None = None,
-        state: Path | None = None,
-    ) -> None:
-        self.detector, self.rates, self.drift, self.state = detector, rates, drift, state
-        self.maps, self.passes, self.min_area = maps, passes, min_area
-        self.seen: set[str] = set()  # decisions so far
-        self.changed = ""
-        if maps is not None:
-            maps.mkdir(parents=True, exist_ok=True)
-        self.watch = Drift(detector.references) if drift is not None else None
-        self.lock = open_alone(f"{state}.lock") if state else None
-        if state is not None:
-            if state.exists():
-                self.watch.restore(state)
-            self.watch.save(state)  # that it cannot be written shows here
-
     def inspect(self, path: Path) -> dict[str, object]:
         """Score an image; return its line.  What cannot be read is a line with its error."""
         row: dict[str, object] = {"id": written(path)}
@@ -99,19 +88,18 @@ class Inspector:
         except Exception as error:  # whatever it is, the next image is looked at
             reason = shown(" ".join(str(error).split()) or type(error).__name__)
             return row | {"decision": "error", "error": reason}
-        regions = [each for each in verdict.regions if each.area >= self.min_area]
         row |= {
-            "decision": self.rates.decision(verdict),
+            "decision": self.decision(verdict),
             "score": verdict.score,
             "flagged": verdict.flagged,
             "p_value": verdict.p_value,
             "milliseconds": round(verdict.milliseconds, 2),
             "sha256": verdict.sha256,
             "size": verdict.size,
-            "regions": [{name: getattr(own, name) for name in REGION} for own in regions],
+            "regions": [{name: getattr(own, name) for name in REGION} for own in verdict.regions],
         }
         if self.maps is not None and (self.passes or row["decision"] != "pass"):
-            row |= self._write_map(path, verdict, regions)
+            row |= self._write_map(path, verdict)
         if self.watch is not None:
             value = self.watch.add(np.append(verdict.fold_scores, verdict.appearance))
             row["drift"] = round(value, 6)
@@ -125,14 +113,13 @@ class Inspector:
         if self.state is not None:
             self.watch.save(self.state)
 
-    def _write_map(self, path: Path, verdict: Verdict, regions: list) -> dict[str, str]:
+    def _write_map(self, path: Path, verdict: Verdict) -> dict[str, str]:
         """Write an overlay; a failure is a note, since the verdict stands without it."""
-        # Short, and one for each image: names alone may be as long as a system takes, or the same.
-        own = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-        target = self.maps / f"{written(path.name)[:60]}-{own}.png"
+        # Names alone may be as long as a system takes, or the same in two folders.
+        target = self.maps / f"{written(path.name)[:60]}-{verdict.sha256[:12]}.png"
         try:
             with atomic_path(target) as partial:
-                self.detector.overlay(path, verdict, regions).save(partial, format="png")
+                self.detector.overlay(path, verdict).save(partial, format="png")
         except Exception as error:  # a full disk, an image that is gone again
             return {"map_error": shown(" ".join(str(error).split()))}
         return {"map": written(target)}
@@ -144,8 +131,19 @@ class Inspector:
 
     def exit_code(self) -> int:
         """Return the code of everything inspected."""
-        worst = next((CODES[each] for each in URGENT if each in self.seen), NOTHING)
+        worst = next((code for decision, code in CODES.items() if decision in self.seen), NOTHING)
         return CHANGED if self.changed else worst
+
+
+def check_rates(n_normals: int, rates: dict[str, float | None]) -> None:
+    """Refuse rates of false alarms that so few held-out normals cannot tell."""
+    for name, rate in rates.items():
+        if rate is not None and rate * (1 + n_normals) < 1 - 1e-9:
+            raise ValueError(
+                f"{name}={rate} needs at least {math.ceil(1 / rate - 1 - 1e-9)} held-out normal "
+                f"images; this detector has {n_normals}, so no rate below "
+                f"{1 / (1 + n_normals):.2g} can be told"
+            )
 
 
 def written(path: str | Path) -> str:
@@ -156,57 +154,46 @@ def written(path: str | Path) -> str:
 def entries_of(folder: str, passed_over: set[str]) -> list[tuple[str, bool]]:
     """List a folder's images and folders, sorted, and tell the folders.
 
-    Files of other endings, and folders that begin with a dot or an @, join ``passed_over``; hidden
-    files are half-written ones of other programs.
+    What kinds of files are not images joins ``passed_over``.  Hidden files are half-written ones of
+    other programs, folders with an @ hold the thumbnails of network storage.
     """
     found = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except FileNotFoundError:  # gone since it was listed
         return []
-    except OSError:
-        passed_over.add(folder + os.sep)
+    except OSError as error:
+        passed_over.add(f"{folder} ({error.strerror})")
         return []
     for entry in entries:
         is_folder = entry.is_dir(follow_symlinks=False)
-        if entry.name.startswith((".", "@")) and is_folder:
-            passed_over.add(entry.path + os.sep)
-        elif is_folder or is_image(entry.name):
+        if entry.name.startswith((".", "@") if is_folder else "."):
+            passed_over.add("what is hidden")
+        elif is_folder or entry.name.lower().endswith(SUFFIXES):
             found.append((entry.path, is_folder))
-        elif not entry.name.startswith("."):
-            passed_over.add(entry.path)
+        else:
+            passed_over.add(Path(entry.name).suffix.lower() or "names without an ending")
     return found
 
 
-def is_image(name: str) -> bool:
-    """Tell by a file's name whether it is taken from a folder; hidden files are half-written."""
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+def images_below(folder: str, passed_over: set[str]) -> Iterator[Path]:
+    """Give the images of a folder and of those in it, in sorted order."""
+    for path, is_folder in entries_of(folder, passed_over):
+        if is_folder:
+            yield from images_below(path, passed_over)
+        else:
+            yield Path(path)
 
 
 def image_files(names: Iterable[str], passed_over: set[str]) -> Iterator[Path]:
-    """Give the images named, and those of folders and below, in sorted order."""
-    for name in names:
-        if not name.strip():  # a blank line would be the working folder
+    """Give the images named, and those of folders and below."""
+    for name in filter(str.strip, names):  # a blank line would be the working folder
+        if not os.path.isdir(name):  # noqa: PTH112 - of any name
+            yield Path(name)
             continue
-        empty = os.path.isdir(name)  # noqa: PTH112 - of any name
-        left = [(name, empty)]
-        while left:
-            path, is_folder = left.pop()
-            if is_folder:
-                left += reversed(entries_of(path, passed_over))
-            else:
-                empty = False
-                yield Path(path)
+        empty = True
+        for path in images_below(name, passed_over):
+            empty = False
+            yield path
         if empty:
-            passed_over.add(name + os.sep)
-
-
-def kinds_of(passed_over: Iterable[str]) -> Counter:
-    """Count what was passed over by its ending."""
-
-    def kind(path: str) -> str:
-        if path.endswith(os.sep):
-            return "folder hidden, unreadable or without images"
-        return shown(Path(path).suffix.lower()) or "without an ending"
-
-    return Counter(map(kind, passed_over))
+            passed_over.add(f"{name} (no images)")

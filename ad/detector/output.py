@@ -44,11 +44,6 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
-def counted(kinds: Mapping[str, int]) -> str:
-    """Write what was counted: ``12 .webp, 1 without an ending``."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-
-
 def json_line(row: Row) -> str:
     """Write a line in ASCII: no terminal, log or code page misreads it."""
     return json.dumps(row, allow_nan=False)
@@ -95,52 +90,45 @@ class Outputs:
     ----------
     table : bool
         A table for people on standard output, no JSON.
-    sheet : path, optional
-        CSV file of all results; one that is there is written anew.
     report : path, optional
-        Folder of a page with all that did not pass, and of a CSV file of all results.
+        Folder of a page with all that did not pass, and of a CSV file of all results; both are
+        written anew.
     earlier : iterable of rows
         Results of a watch before its restart.
     """
 
     def __init__(
-        self,
-        *,
-        table: bool = False,
-        sheet: Path | None = None,
-        report: Path | None = None,
-        earlier: Iterable[Row] = (),
+        self, *, table: bool = False, report: Path | None = None, earlier: Iterable[Row] = ()
     ) -> None:
         self.table, self.report = table, report
         self.inspected, self.notable, self.page_at = 0, [], -math.inf
-        lines = [cells(self._noted(row)) for row in earlier]
-        wanted = (sheet, report and report / "results.csv")
-        self.sheets = [open_alone(path) for path in wanted if path is not None]
-        for each in self.sheets:
-            os.ftruncate(each, 0)
+        if report is not None:
+            self.sheet = open_alone(report / "results.csv")
+            os.ftruncate(self.sheet, 0)
             # Spreadsheets take UTF-8 for what it is by its mark alone.
-            append_whole(each, codecs.BOM_UTF8 + csv_text([COLUMNS, *lines]))
-        self.write_page()
+            lines = [cells(self._noted(row)) for row in earlier]
+            append_whole(self.sheet, codecs.BOM_UTF8 + csv_text([COLUMNS, *lines]))
+            self.write_page()
         if table:
             print(HEADER, flush=True)
 
     def keep(self, row: Row) -> None:
-        """Add a result to the CSV files and to the page when it is next written."""
-        for each in self.sheets:
-            append_whole(each, csv_text([cells(row)]))
-        self._noted(row)
+        """Add a result to the CSV file, and to the page when it is next written."""
+        if self.report is not None:
+            append_whole(self.sheet, csv_text([cells(row)]))
+            self._noted(row)
 
     def _noted(self, row: Row) -> Row:
         self.inspected += 1
-        if self.report is not None and row["decision"] != "pass":
+        if row["decision"] != "pass":
             self.notable.append(row)
         return row
 
     def close(self) -> None:
         """Write the page, and leave the files to others."""
-        self.write_page()
-        for each in self.sheets:
-            os.close(each)
+        if self.report is not None:
+            self.write_page()
+            os.close(self.sheet)
 
     def show(self, row: Row) -> None:
         """Print a result."""
@@ -158,15 +146,17 @@ class Outputs:
 
 def page_row(row: Row) -> str:
     """Write a line of the page."""
-    values = [shown(row["id"]), row["decision"]]
     if "error" in row:
-        values += ["", "", shown(row["error"]), ""]
+        values = ["", "", row["error"], ""]
     else:
-        found = ("{},{} to {},{}, {} px, share {:.2f}".format(*region["box"], region["area"],
-                 region["share"]) for region in row.get("regions", ()))  # fmt: skip
-        values += [f"{row['score']:,.1f}", f"{row['p_value']:.3f}", "; ".join(found)]
-        values.append(shown(row.get("map_error", "")))
-    line = "".join(f"<td>{html.escape(str(value))}" for value in values)
+        found = [
+            "{},{} to {},{}, {} px, share {:.2f}".format(*own["box"], own["area"], own["share"])
+            for own in row["regions"]
+        ]
+        values = [f"{row['score']:,.1f}", f"{row['p_value']:.3f}", "; ".join(found)]
+        values.append(row.get("map_error", ""))
+    texts = [row["id"], row["decision"], *values]
+    line = "".join(f"<td>{html.escape(shown(text))}" for text in texts)
     if "map" in row:
         line += f'<img loading="lazy" alt="" src="maps/{quote(Path(row["map"]).name)}">'
     return f"<tr>{line}"

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ad.detector.inspector import Inspector, entries_of, kinds_of, written
-from ad.detector.output import Outputs, counted, json_line, note
+from ad.detector.inspector import Inspector, entries_of, written
+from ad.detector.output import Outputs, json_line, note
 from ad.files import NO_SPACE, append_whole, open_alone
 from ad.images import shown
 
@@ -33,8 +33,6 @@ Mark = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 class Results:
     """The results' file, this process's alone, appended to a whole line at a time.
 
-    What a kill left behind, or a rotation that cut the file while it was written, is mended.
-
     Raises
     ------
     ValueError, BlockingIOError
@@ -44,39 +42,28 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path, self.stream = path, open_alone(path)
         self.done: set[tuple[str, Mark]] = set()
-        blank, end = [], 0
+        whole = 0
         with path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
-                text = line.strip(b"\0\n")
+                # A loss of power may leave zeros.
+                if not line.endswith(b"\n") and START.startswith(line.strip(b"\0")[: len(START)]):
+                    os.ftruncate(self.stream, whole)
+                    note(f"{shown(path)}: the last line was torn and is removed; it is done again")
+                    break
                 try:
-                    if not line.endswith(b"\n"):  # torn
-                        if START.startswith(text[: len(START)]):
-                            break
-                        raise ValueError
-                    if text:
-                        row = json.loads(text)
-                        self.done.add((row["file"], tuple(row["mark"])))
+                    row = json.loads(line)
+                    self.done.add((row["file"], tuple(row["mark"])))
                 except (ValueError, KeyError, TypeError):
                     os.close(self.stream)
                     raise ValueError(
                         f"{path}, line {number}: no result of a watch; name another --results"
                     ) from None
-                if len(text) + 1 < len(line):
-                    blank.append((end, line.replace(b"\0", b" ")))
-                end += len(line)
-        if end < path.stat().st_size:
-            os.ftruncate(self.stream, end)
-            note(f"{shown(path)}: the last line was torn and is removed; its image is done again")
-        with path.open("r+b") as stream:
-            for start, line in blank:
-                stream.seek(start)
-                stream.write(line)
-                note(f"{shown(path)}: zeros before a line are blanks now; was it cut in rotation?")
+                whole += len(line)
 
     def rows(self) -> Iterator[dict[str, object]]:
         """Give all results so far."""
         with self.path.open("rb") as stream:
-            yield from (json.loads(line) for line in stream if line.strip())
+            yield from map(json.loads, stream)
 
     def close(self) -> None:
         """Leave the file to others."""
@@ -108,7 +95,6 @@ class Folder:
         whole = now - self.last_whole >= WHOLE
         if whole:
             self.last_whole = now
-            self.passed_over.clear()
         left = [self.root]
         while left:
             folder = left.pop()
@@ -152,7 +138,7 @@ class Watch:
 
     def __init__(self, inspector: Inspector, folder: Path, kept: Results, outputs: Outputs) -> None:
         self.inspector, self.folder, self.kept, self.outputs = inspector, folder, kept, outputs
-        self.looked, self.away, self.kinds = Folder(folder), False, set()
+        self.looked, self.away, self.told = Folder(folder), False, set()
         self.waiting: dict[str, tuple[Mark, float]] = {}  # since when a file is as it is
         self.stopped = False
 
@@ -176,10 +162,9 @@ class Watch:
             if self.stopped:
                 break
             self._take(path)
-        found = kinds_of(self.looked.passed_over)
-        if not self.kinds.issuperset(found):
-            self.kinds |= set(found)
-            note(f"passed over in {shown(self.folder)}: {counted(found)}")
+        if new := self.looked.passed_over - self.told:
+            self.told |= new
+            note(f"passed over in {shown(self.folder)}: {shown(', '.join(sorted(new)))}")
         self._patiently(self.outputs.write_page, REFRESH)
 
     def _take(self, path: str) -> None:
