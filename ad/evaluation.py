@@ -293,7 +293,7 @@ def pixel_quality(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, float
 
 # Figures in words, in the order in which people are shown them.
 MEANINGS = {
-    "n_flagged": "images flagged",
+    "n_flagged": "images flagged, also those of unknown label",
     "f1": "F1 at the protocol's threshold",
     "image_auroc": "image AUROC: 1 is perfect, 0.5 is chance",
     "true_positive": "anomalous and flagged",
