@@ -6,7 +6,7 @@ private part, and weighed by how often a detector of given rates makes them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -235,9 +235,7 @@ class Case:
         for each of its anomalous images, before their order was lost.  Reordering keeps the number.
         """
         every = tuple(range(1, self.n_images))
-        case = Case({model: self.reported[model]}, self.n_images, self.n_anomalous, every,
-                    self.other_private)  # fmt: skip
-        found = case.explanations[model]
+        found = replace(self, public_sizes=every)._explain(*self.reported[model])
         flags, right = found.tp + found.fp, self.n_anomalous - found.public_anomalous
         able = (right <= flags) & (flags <= right + found.public_images)
         return pd.DataFrame({"flags": flags, "after_private": able}).groupby("flags").any()

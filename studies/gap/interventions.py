@@ -18,20 +18,18 @@ from uuid import UUID
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image as Picture
 
 from ad.backbone import Backbone, load_backbone
 from ad.data import of_split
 from ad.determinism import set_determinism
-from ad.evaluation import f1_score
 from ad.extraction import FeatureExtractor, features_of, make_extractor
 from ad.images import InputRule, read_rgb
 from ad.params import Params
 from ad.protocol import Result, run_protocol, score_held_out, score_queries
 from ad.scan import scan
 from studies.gap.forensics import Case
-from studies.gap.orders import ext4_orders, ids_of, listings, written
+from studies.gap.orders import ext4_orders, f1_of_draws, listings, written
 
 ROOT = Path(__file__).resolve().parents[2]
 DRAWS = 500  # row orders of each kind
@@ -73,11 +71,6 @@ class Control:
     params: Params
 
     @property
-    def seed(self) -> int:
-        """Return the seed of the unchanged run; factors add to it."""
-        return self.params.seed
-
-    @property
     def n_train(self) -> int:
         """Count the training images."""
         return len(self.images.train)
@@ -90,26 +83,21 @@ class Control:
     def network(self, **changes: object) -> Backbone:
         """Load the backbone, with changes to its settings."""
         settings = self.params.backbone.model_copy(update=changes)
-        return load_backbone(settings, seed=self.seed, root=ROOT)
+        return load_backbone(settings, seed=self.params.seed, root=ROOT)
 
-    def make(
-        self, network: Backbone | None = None, *, arithmetic: str | None = None
-    ) -> FeatureExtractor:
-        """Make an extractor, of another network or in another arithmetic."""
-        network, own = network or self.network(), self.params
-        arithmetic = arithmetic or own.backbone.arithmetic
-        normals = self.images.train
+    def make(self, network: Backbone, arithmetic: str = "float32") -> FeatureExtractor:
+        """Make an extractor of a network."""
+        own, normals = self.params, self.images.train
         return make_extractor(network, own.image, own.patch, normals, arithmetic=arithmetic)
 
     def extract(self, extractor: FeatureExtractor, pictures: Sequence | None = None) -> np.ndarray:
         """Extract features of all images, or of changed pictures of them, training before test."""
-        pictures = self.paths if pictures is None else pictures
-        return features_of(extractor, pictures, self.params.runtime)
+        return features_of(extractor, pictures or self.paths, self.params.runtime)
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
         """Return the unchanged run's extractor."""
-        return self.make()
+        return self.make(self.network(), self.params.backbone.arithmetic)
 
     @cached_property
     def features(self) -> np.ndarray:
@@ -119,7 +107,7 @@ class Control:
     @cached_property
     def float32(self) -> np.ndarray:
         """Return the features as the library computes them."""
-        return self.extract(self.make(arithmetic="float32"))
+        return self.extract(self.make(self.network()))
 
     def unit_of(self, features: np.ndarray) -> float:
         """Return what a difference of 1 between features stands for."""
@@ -164,25 +152,22 @@ Factor = Callable[[Control], np.ndarray]
 # Order: answers beside other ids, training images listed otherwise
 
 
-def _rows(control: Control, listing: str, rule: str | None = None) -> np.ndarray:
-    """Write answers in the order of a listing, beside sorted ids; by another threshold, too."""
-    flags = control.flags if rule is None else _rule(control, rule=rule)
-    orders = listings(len(flags), draws=DRAWS, seed=control.seed)[listing]
-    return written(flags, orders, draws=DRAWS, seed=control.seed)
+def _rows(control: Control, listing: str, flags: np.ndarray | None = None) -> np.ndarray:
+    """Write answers, by default the unchanged ones, in the order of a listing beside sorted ids."""
+    flags, seed = control.flags if flags is None else flags, control.params.seed
+    orders = listings(len(flags), draws=DRAWS, seed=seed)[listing]
+    return written(flags, orders, draws=DRAWS, seed=seed)
 
 
-def _ids_of_windows_paths(control: Control) -> np.ndarray:
-    """Split Windows paths at '/': no id finds its answer, and what is not found becomes 0."""
-    names = [path.name for path in control.images.test]
-    found = ids_of([rf"test\{name}" for name in names], "/")
-    answers = dict(zip(found, control.flags, strict=True))
-    return np.array([answers.get(name.removesuffix(".png"), False) for name in names])
+def _no_id_found(control: Control) -> np.ndarray:
+    r"""Take ``test\TEST_000`` for an id, as a split of Windows paths at '/' does: all become 0."""
+    return np.zeros_like(control.flags)
 
 
 def _listed_training(control: Control) -> np.ndarray:
     """Return the features with the training images in an ext4 folder's order."""
     names = [path.name for path in control.images.train]
-    order = ext4_orders(names, [UUID(int=control.seed + 1)])[0]
+    order = ext4_orders(names, [UUID(int=control.params.seed + 1)])[0]
     return control.features[np.r_[order, control.n_train : len(control.features)]]
 
 
@@ -191,12 +176,12 @@ def _listed_training(control: Control) -> np.ndarray:
 
 def _other_seeds(control: Control) -> np.ndarray:
     """Change every seed: of the folds, of each bank's first pick, of the projection."""
-    seeds = range(control.seed + 1, control.seed + 1 + SEEDS)
+    seeds = range(control.params.seed + 1, control.params.seed + 1 + SEEDS)
     return np.stack([control.run(seed=seed).flags for seed in seeds])
 
 
-def _folds(control: Control, *, shuffle: bool) -> np.ndarray:
-    return control.run(cv=control.params.cv.model_copy(update={"shuffle": shuffle})).flags
+def _folds_not_shuffled(control: Control) -> np.ndarray:
+    return control.run(cv=control.params.cv.model_copy(update={"shuffle": False})).flags
 
 
 # Decoding: other ways from a file to the network's input
@@ -238,7 +223,7 @@ def _decoded(control: Control, how: Callable, *, test_only: bool = False) -> np.
 
 
 def _of_network(control: Control, network: Backbone) -> np.ndarray:
-    return control.run(control.extract(control.make(network, arithmetic="float32"))).flags
+    return control.run(control.extract(control.make(network))).flags
 
 
 def _last_layer_random(control: Control) -> np.ndarray:
@@ -253,9 +238,9 @@ def _last_layer_random(control: Control) -> np.ndarray:
 
 def _training_mode(control: Control) -> np.ndarray:
     """Forget ``eval()``: each batch of `BATCH` mixed images normalises itself."""
-    made = control.make(arithmetic="float32")
+    made = control.make(control.network())
     made.backbone.model.train()
-    mixed = np.random.default_rng(control.seed).permutation
+    mixed = np.random.default_rng(control.params.seed).permutation
     rows = np.r_[mixed(control.n_train), control.n_train + mixed(len(control.images.test))]
     features = np.empty_like(control.float32)
     for start in range(0, len(rows), BATCH):
@@ -265,19 +250,11 @@ def _training_mode(control: Control) -> np.ndarray:
     return control.run(features).flags
 
 
-def _one_neighbour(control: Control) -> np.ndarray:
-    return control.rescored(control.result, control.features, num_neighbors=1).flags
-
-
 # Threshold
 
 
-def _rule(control: Control, *, rule: str = "max", aggregate: str = "max") -> np.ndarray:
-    return control.result.scores_of(aggregate) > control.result.threshold_of(rule)
-
-
-def _first_fold(control: Control) -> np.ndarray:
-    return control.result.fold_scores[0] > control.result.thresholds[0]
+def _above_quantile(control: Control) -> np.ndarray:
+    return control.result.scores > control.result.threshold_of("quantile:0.95")
 
 
 def _best_f1_on_normals(control: Control) -> np.ndarray:
@@ -288,14 +265,10 @@ def _best_f1_on_normals(control: Control) -> np.ndarray:
     return control.result.scores >= np.mean([own.min() for own in control.result.held_out])
 
 
-def _squared_against_plain(control: Control) -> np.ndarray:
-    return control.result.scores > np.sqrt(control.result.threshold)
-
-
 def _half_of_the_range(control: Control, *, batch: int | None = None) -> np.ndarray:
     """Scale test scores to 0..1 by their own range, all or batch by batch, and cut at 0.5."""
     scores = control.result.scores
-    mixed = np.random.default_rng(control.seed).permutation(len(scores))
+    mixed = np.random.default_rng(control.params.seed).permutation(len(scores))
     flags = np.empty(len(scores), dtype=bool)
     for start in range(0, len(scores), batch or len(scores)):
         rows = mixed[start : start + (batch or len(scores))]
@@ -308,8 +281,8 @@ FACTORS: dict[str, dict[str, Factor]] = {
     "order": {
         "rows by position, Windows's listing": partial(_rows, listing="Windows (NTFS)"),
         "rows by position, ext4's listing": partial(_rows, listing="Linux (ext4)"),
-        "ext4's listing and the 95 % quantile": partial(
-            _rows, listing="Linux (ext4)", rule="quantile:0.95"
+        "ext4's listing and the 95 % quantile": lambda c: _rows(
+            c, "Linux (ext4)", _above_quantile(c)
         ),
         "rows by position, loader shuffled": partial(_rows, listing="shuffled by the loader"),
         "rows by position, numbers not padded": partial(
@@ -317,13 +290,13 @@ FACTORS: dict[str, dict[str, Factor]] = {
         ),
         "rows by position, one file twice": partial(_rows, listing="one file stands twice"),
         "wrong ids: shifted by one": partial(_rows, listing="ids shifted by one row"),
-        "wrong ids: none found, all 0": _ids_of_windows_paths,
+        "wrong ids: none found, all 0": _no_id_found,
         "training images in ext4's listing": lambda c: c.run(_listed_training(c)).flags,
     },
     "numbers": {
         "float32 for whole numbers": lambda c: c.float32_result.flags,
         "every seed changed": _other_seeds,
-        "folds not shuffled": partial(_folds, shuffle=False),
+        "folds not shuffled": _folds_not_shuffled,
     },
     "decoding": {
         "JPEG in between, test images only": partial(_decoded, how=_jpeg, test_only=True),
@@ -340,14 +313,16 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "last layer's weights random": _last_layer_random,
         "eval() forgotten": _training_mode,
         "deeper layers": lambda c: _of_network(c, c.network(layers=[3, 4])),
-        "nearest neighbour alone": _one_neighbour,
+        "nearest neighbour alone": lambda c: (
+            c.rescored(c.result, c.features, num_neighbors=1).flags
+        ),
     },
     "threshold": {
-        "threshold at the 95 % quantile": partial(_rule, rule="quantile:0.95"),
-        "folds by their mean": partial(_rule, aggregate="mean"),
-        "first fold alone": _first_fold,
+        "threshold at the 95 % quantile": _above_quantile,
+        "folds by their mean": lambda c: c.result.scores_of("mean") > c.result.threshold,
+        "first fold alone": lambda c: c.result.fold_scores[0] > c.result.thresholds[0],
         "best F1 on normals alone": _best_f1_on_normals,
-        "squared scores, plain threshold": _squared_against_plain,
+        "squared scores, plain threshold": lambda c: c.result.scores > np.sqrt(c.result.threshold),
         "half of the test scores' range": _half_of_the_range,
         "half of each batch's range": partial(_half_of_the_range, batch=BATCH),
         "labels flipped": lambda c: ~c.flags,
@@ -377,10 +352,9 @@ def carry_out(control: Control, factors: Mapping = FACTORS) -> pd.DataFrame:
                 anomalous, count = labels == 1, flags.mean(axis=0)
                 row["hits"], row["false_alarms"] = count[anomalous].sum(), count[~anomalous].sum()
                 row["J"] = count[anomalous].mean() - count[~anomalous].mean()
-                row["f1"] = np.mean([f1_score(labels, each) for each in flags])
+                row["f1"] = f1_of_draws(labels, flags).mean()
             rows[group, name] = row
-    table = pd.DataFrame(rows).T
-    return table.rename_axis(["group", "factor"])
+    return pd.DataFrame(rows).T.rename_axis(["group", "factor"])
 
 
 def weigh(table: pd.DataFrame, labels: np.ndarray | None, case: Case) -> pd.DataFrame:
@@ -399,14 +373,13 @@ def weigh(table: pd.DataFrame, labels: np.ndarray | None, case: Case) -> pd.Data
     if labels is None:
         raise ValueError("factors are weighed by their rates: every test image needs a label")
     anomalous, normal = int((labels == 1).sum()), int((labels != 1).sum())
-    counts = zip(table["hits"], table["false_alarms"], strict=True)
-    own = np.stack([case.counted(hits, anomalous, alarms, normal) for hits, alarms in counts])
-    even, none = np.stack([case.evened(each) for each in own]), case.informed(0.0)
-    with np.errstate(divide="ignore"):
-        rates = np.log10(case.likelihood(own) / case.likelihood(none[None]))
-        blind = case.likelihood(case.evened(none)[None])
-        information = np.log10(case.likelihood(even) / blind)
-    return table.assign(log10_rates=rates, log10_information=information)
+    counts = table[["hits", "false_alarms"]].to_numpy()
+    own = [case.informed(0.0)]  # flags at random, and behind it the factors
+    own += [case.counted(hits, anomalous, alarms, normal) for hits, alarms in counts]
+    rates = case.likelihood(np.stack(own))
+    even = case.likelihood(np.stack([case.evened(each) for each in own]))
+    ratios = {"log10_rates": rates[1:] / rates[0], "log10_information": even[1:] / even[0]}
+    return table.assign(**{name: np.log10(ratio) for name, ratio in ratios.items()})
 
 
 # Numerics: the same changes in float32 and in whole numbers
@@ -446,29 +419,20 @@ def _moved(arithmetic: str, base: Result, scores: np.ndarray, flags: np.ndarray)
 
 
 def _elsewhere(control: Control, arithmetic: str) -> dict[str, list]:
-    """Run images to flags in a process that takes this processor for an old one.
-
-    Raises
-    ------
-    RuntimeError
-        When the process fails; the message is its last line.
-    """
+    """Run images to flags in a process that takes this processor for an old one."""
     params = control.params.model_dump()
     params["backbone"]["arithmetic"] = arithmetic
-    images = {"train": control.images.train, "test": control.images.test}
-    job = {"params": params} | {key: [str(p.resolve()) for p in own] for key, own in images.items()}
+    train, test = ([str(path.resolve()) for path in own]
+                   for own in (control.images.train, control.images.test))  # fmt: skip
     finished = subprocess.run(
         [sys.executable, "-m", "studies.gap.interventions"],
-        input=json.dumps(job),
+        input=json.dumps({"params": params, "train": train, "test": test}),
         env={**os.environ, **OLD_MACHINE, "TQDM_DISABLE": "1"},
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
-        check=False,
+        check=True,
     )
-    if finished.returncode:
-        last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"the run as on an old machine failed: {last}")
     return json.loads(finished.stdout.splitlines()[-1])
 
 
@@ -478,7 +442,6 @@ def main() -> None:
     params = Params(**job["params"])
     set_determinism(params.seed, threads=1)
     images = Images(*([Path(path) for path in job[key]] for key in ("train", "test")))
-    torch.set_num_threads(1)
     result = Control(images, params).result
     print(json.dumps({"scores": result.scores.tolist(), "flags": result.flags.tolist()}))
 

@@ -6,31 +6,11 @@ folder by name, so nothing shows there; Linux does not.
 """
 
 import random
-import re
 from collections.abc import Sequence
 from uuid import UUID
 
 import numpy as np
 import pandas as pd
-
-HARMLESS = ("Windows (NTFS)", "natural order, numbers padded")
-
-
-def flat_names(n_images: int) -> list[str]:
-    """Name files as the competition does, in one folder, numbers padded with zeros."""
-    return [f"TEST_{number:03d}.png" for number in range(n_images)]
-
-
-def ntfs_order(names: Sequence[str]) -> list[str]:
-    """Order names as NTFS lists a folder: a tree sorted by name, letters compared as capitals."""
-    return sorted(names, key=lambda name: (name.upper(), name))
-
-
-def natural_order(names: Sequence[str]) -> list[str]:
-    """Order names with numbers by value: 2 before 10, as file managers show them."""
-    return sorted(
-        names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)]
-    )
 
 
 def ext4_orders(names: Sequence[str], seeds: Sequence[UUID]) -> np.ndarray:
@@ -90,21 +70,16 @@ def _rounds(state: np.ndarray, words: Sequence[np.uint32]) -> np.ndarray:
     return np.stack([a, b, c, d])
 
 
-def _positions(names: Sequence[str], listed: Sequence[str]) -> list[int]:
-    rank = {name: position for position, name in enumerate(names)}
-    return [rank[name] for name in listed]
-
-
 def _two_layers(n_images: int, below: np.ndarray, generator: random.Random) -> list[int]:
     """List an overlay whose files lie in two layers: the lower's before the upper's."""
     upper = set(generator.sample(range(n_images), n_images // 2))
-    return [i for i in below if i not in upper] + [i for i in below if i in upper]
+    return sorted(below, key=upper.__contains__)  # which keeps the order within a layer
 
 
-def _doubled(n_images: int, twice: Sequence[int]) -> list[int]:
-    """List a folder where some files stand twice, cut off at the number of ids."""
+def _one_twice(n_images: int, generator: random.Random) -> list[int]:
+    """List a folder where one file stands twice, cut off at the number of ids."""
     # "a (1).png" sorts before "a.png": the copy and its original are neighbours.
-    return sorted([*range(n_images), *twice])[:n_images]
+    return sorted([*range(n_images), generator.randrange(n_images)])[:n_images]
 
 
 def listings(n_images: int, *, draws: int, seed: int) -> dict[str, np.ndarray]:
@@ -120,22 +95,22 @@ def listings(n_images: int, *, draws: int, seed: int) -> dict[str, np.ndarray]:
     dict of array of int, shape (n_orders, n_images)
         Row i of the submission gets the answer of image ``orders[k, i]``, by sorted name.
     """
-    names, generator = flat_names(n_images), random.Random(seed)
-    unpadded = [f"TEST_{number}.png" for number in range(n_images)]
+    generator, order = random.Random(seed), np.arange(n_images)
+    names = [f"TEST_{number:03d}.png" for number in order]
+    unpadded = [f"TEST_{number}.png" for number in order]
     ext4 = ext4_orders(names, [UUID(int=generator.getrandbits(128)) for _ in range(draws)])
-    in_order = np.tile(np.arange(n_images), (draws, 1))
     found = {
-        "Windows (NTFS)": [_positions(names, ntfs_order(names))],
-        "natural order, numbers padded": [_positions(names, natural_order(names))],
+        "Windows (NTFS)": [np.argsort(names)],  # a tree sorted by name
+        "natural order, numbers padded": [order],  # numbers by value, as file managers show them
         "Linux (ext4)": ext4,
         "Linux (overlay, two layers)": [_two_layers(n_images, row, generator) for row in ext4],
-        "Linux (tmpfs): the last written first": [list(range(n_images))[::-1]],
-        "shuffled by the loader": np.random.default_rng(seed).permuted(in_order, axis=1),
-        "sorted as text, numbers not padded": [_positions(unpadded, sorted(unpadded))],
-        "ids shifted by one row": [[*range(1, n_images), 0]],
-        "one file stands twice": [
-            _doubled(n_images, [generator.randrange(n_images)]) for _ in range(draws)
-        ],
+        "Linux (tmpfs): the last written first": [order[::-1]],
+        "shuffled by the loader": np.random.default_rng(seed).permuted(
+            np.tile(order, (draws, 1)), axis=1
+        ),
+        "sorted as text, numbers not padded": [np.argsort(unpadded)],
+        "ids shifted by one row": [np.roll(order, -1)],
+        "one file stands twice": [_one_twice(n_images, generator) for _ in range(draws)],
     }
     return {name: np.array(orders) for name, orders in found.items()}
 
@@ -190,12 +165,3 @@ def order_effects(flags: np.ndarray, labels: np.ndarray, *, draws: int, seed: in
             "high": np.quantile(f1, 0.975),
         }
     return pd.DataFrame(rows).T
-
-
-def ids_of(paths: Sequence[str], separator: str) -> list[str]:
-    r"""Take ids from paths by splitting at a separator, as scripts do.
-
-    ``test/TEST_000.png`` split at ``/`` gives ``TEST_000``; Windows writes ``test\TEST_000.png``,
-    of which a split at ``/`` leaves all, so that no id finds its row.
-    """
-    return [path.split(separator)[-1].removesuffix(".png") for path in paths]

@@ -216,15 +216,12 @@ def test_junk_anywhere_gives_a_line_or_a_page_and_never_a_traceback(recorded, tm
     hopeless = ["", "{", "[1]", '{"format": "another"}', "[" * 100_000, '"\udc80"']
     texts, choice = list(hopeless), random.Random(0)
     junk = (None, "x", -1, 1e300, [], {}, [[]], {"x": []}, True, [1, "a"], {"": None}, float("inf"))
-    for name in recorded:
-        for deeper in (False, True):
-            damaged = copy.deepcopy(recorded)
-            inner = damaged[name]
-            if deeper and isinstance(inner, dict | list) and inner:
-                inner[next(iter(inner)) if isinstance(inner, dict) else 0] = choice.choice(junk)
-            else:
-                damaged[name] = choice.choice(junk)
-            texts.append(json.dumps(damaged))
+    for name, own in recorded.items():
+        texts.append(json.dumps({**recorded, name: choice.choice(junk)}))
+        if own and isinstance(own, dict):
+            texts.append(
+                json.dumps({**recorded, name: {**own, next(iter(own)): choice.choice(junk)}})
+            )
     for text in texts:
         bad.write_bytes(text.encode(errors="surrogateescape"))
         code = main(["compare", str(good), str(bad)])
