@@ -80,7 +80,7 @@ def write_file(folder: Path, image: Image) -> Path:
     banks = [own.reshape(-1, features.shape[-1]) for own in (features[:2], features[2:])]
     write_network(folder / "network.onnx", extractor)
     held_out = [[float(n) for n in range(0, 4000, 100)]] * 2
-    how = {"held_out": held_out, "patch_threshold": 900.0}
+    how = {"held_out": held_out, "patch_threshold": 900.0, "normals": []}
     write_detector(folder / "d.onnx", folder / "network.onnx", Decision(banks, 2, 2000.0), **how)
     return folder / "d.onnx"
 

@@ -38,7 +38,7 @@ def check_detector(
     Raises
     ------
     ValueError
-        At the first bit that differs; the message says which image and where.
+        At the first image with a bit that differs; the message names it.
     """
     verdicts = []
     for n, (name, picture) in enumerate(zip(ids, pictures, strict=True)):
@@ -46,15 +46,11 @@ def check_detector(
         for what, found, wanted in (
             ("patch scores", verdict.patch_scores, expected.patches[n]),
             ("fold scores", verdict.fold_scores, expected.folds[:, n]),
-            ("score", np.array(verdict.score), expected.scores[n]),
-            ("flag", np.array(verdict.flagged), expected.flags[n]),
+            ("score", verdict.score, expected.scores[n]),
+            ("flag", verdict.flagged, expected.flags[n]),
         ):
             if not np.array_equal(found, wanted):
-                place = np.argwhere(found != wanted)[0].tolist()
-                raise ValueError(
-                    f"the detector file differs from the pipeline: {what} of image {name} at "
-                    f"{place}, {found[tuple(place)]} and {np.asarray(wanted)[tuple(place)]}"
-                )
+                raise ValueError(f"the detector file differs from the pipeline: {what} of {name}")
         verdicts.append(verdict)
     return verdicts
 

@@ -4,9 +4,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,7 @@ class Verdict:
     flagged : bool
         The score is above the protocol's threshold.
     p_value : float
-        How often a normal image scores as high; see `Detector.p_values`.
+        How often a normal image scores as high; see `Detector.p_value`.
     patch_scores : array of float64, shape (h, w)
     fold_scores : array of float64, shape (folds,)
     appearance : array of float64, shape (2,)
@@ -87,14 +86,14 @@ class Detector:
     Parameters
     ----------
     session : onnxruntime.InferenceSession
-        Or what has its ``run``, ``get_inputs`` and ``get_outputs``.
+        Or what has its ``run``.
     about : mapping
         The file's metadata.
 
     Raises
     ------
     ValueError
-        When the metadata contradict the graph, or the engine's numbers are not exact.
+        When the file is of another format, or the engine's numbers are not exact.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, about: Mapping) -> None:
@@ -106,15 +105,12 @@ class Detector:
         if "why_not" in about:
             raise ValueError(about["why_not"])
         self.rule, self.k = rule_of(about["image"]), about["k"]
-        self.threshold = about["threshold"]
-        marked = about["patch_threshold"]
-        self.patch_threshold = self.threshold if marked is None else marked
+        self.threshold, self.patch_threshold = about["threshold"], about["patch_threshold"]
         self.camera = about["camera"] and tuple(about["camera"])  # width and height
-        if contradiction := self._contradiction():
-            raise ValueError(f"metadata and graph contradict each other: {contradiction}")
-        probe = probe_picture(*(self.camera or self.rule.shape[::-1])[::-1])[None]
-        sums = self._run(probe)
-        if sums_digest(*(each[0] for each in sums[:3])) != about["self_test"]:
+        self.held_out = [np.array(scores) for scores in about["held_out"]]  # normals', by fold
+        self.n_normals = sum(map(len, self.held_out))
+        probe = probe_picture(*(self.camera[::-1] if self.camera else self.rule.shape))
+        if sums_digest(*self._run(probe)[:3]) != about["self_test"]:
             raise ValueError(
                 "this engine's numbers are not exact (self-test), so no score of it can be "
                 "trusted; use ONNX Runtime at its defaults on another machine or version"
@@ -163,44 +159,12 @@ class Detector:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{path}: no detector file ({reason})") from None
 
-    def _contradiction(self) -> str:
-        """Say where the metadata cannot be the graph's; empty where they can."""
-        found = {
-            each.name: tuple(each.shape[1:])
-            for each in (*self.session.get_inputs(), *self.session.get_outputs())
-        }
-        pixels = (*(self.camera[::-1] if self.camera else self.rule.shape), 3)
-        folds = (len(self.about["held_out"]),)
-        for name, shape in {"pixels": pixels, "fold_sums": folds, "image_sums": ()}.items():
-            if found.get(name) != shape:
-                return f"{name} of shape {found.get(name)} and {shape}"
-        scores = np.concatenate(self.about["held_out"])
-        if type(self.k) is not int or self.k < 1:
-            return f"k={self.k}"
-        if (np.rint(scores * self.k) / self.k != scores).any():
-            return f"held-out scores are no sums over k={self.k}"
-        if not (0 <= self.threshold < np.inf and 0 <= self.patch_threshold < np.inf):
-            return f"threshold={self.threshold}, patch_threshold={self.patch_threshold}"
-        return ""
-
     def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Return patch, fold and image sums and flags of pictures (n, height, width, 3)."""
-        *sums, flags = self.session.run(list(OUTPUTS), {"pixels": pixels})
-        if (flags != (sums[-1] / self.k > self.threshold)).any():
-            raise ValueError(
-                f"metadata and graph contradict each other: k={self.k} and "
-                f"threshold={self.threshold} do not give the flag"
-            )
-        return [*sums, flags]
+        """Return patch, fold and image sums and the flag of a picture (height, width, 3)."""
+        return [each[0] for each in self.session.run(list(OUTPUTS), {"pixels": pixels[None]})]
 
     def rgb(self, picture: Picture) -> Image.Image:
-        """Decode a picture: a file, a Pillow image, or an array (height, width, 3) of uint8.
-
-        Raises
-        ------
-        FileNotFoundError, PermissionError, ValueError
-            In one line, when it cannot be read.
-        """
+        """Decode a picture; takes and raises what `score` does."""
         if isinstance(picture, np.ndarray):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
                 raise ValueError(
@@ -215,12 +179,7 @@ class Detector:
         return read_rgb(picture, self.rule.bits)
 
     def pixels(self, picture: Picture) -> np.ndarray:
-        """Decode, cut and resize as the study did.
-
-        Returns
-        -------
-        array of uint8, shape (height, width, 3)
-        """
+        """Decode, cut and resize as the study did; uint8, shape (height, width, 3)."""
         return self.rule.pixels(self.rgb(picture))
 
     def score(self, picture: Picture) -> Verdict:
@@ -235,13 +194,13 @@ class Detector:
         image = self.rgb(picture)
         pixels = self.rule.pixels(image)
         taken = pixels if self.camera is None else self._camera_pixels(image)
-        (patches,), (folds,), (largest,), (flag,) = self._run(taken[None])
+        patches, folds, largest, flag = self._run(taken)
         patches, folds = patches / self.k, folds / self.k  # one correctly rounded division
         frame = frame_of(self.rule, *image.size)
         return Verdict(
             score=float(largest / self.k),
             flagged=bool(flag),
-            p_value=float(self.p_values(folds[None])[0]),
+            p_value=self.p_value(folds),
             patch_scores=patches,
             fold_scores=folds,
             appearance=appearance(pixels),
@@ -260,53 +219,37 @@ class Detector:
             )
         return np.asarray(image)
 
-    @cached_property
-    def held_out(self) -> list[np.ndarray]:
-        """Return each fold's scores of its held-out normal images, sorted."""
-        return [np.sort(scores) for scores in self.about["held_out"]]
-
     @property
     def references(self) -> list[np.ndarray]:
         """Return what drift is measured against: held-out scores, and the normals' appearance."""
-        if not self.about["appearance"]:
-            raise ValueError("this detector keeps no normals' appearance, so --drift cannot watch")
         return [*self.held_out, *np.transpose(self.about["appearance"])]
 
-    @property
-    def n_normals(self) -> int:
-        """Count the held-out normal images."""
-        return sum(map(len, self.held_out))
-
-    def p_values(self, fold_scores: np.ndarray) -> np.ndarray:
-        """Return cross-conformal p-values (Vovk, 2015, eq. 5) of images that normals are like.
+    def p_value(self, fold_scores: np.ndarray) -> float:
+        """Return the cross-conformal p-value (Vovk, 2015, eq. 5) of an image that normals are like.
 
         (1 + normals that score as high against the bank that never saw them) / (1 + normals).
 
         Parameters
         ----------
-        fold_scores : array, shape (n_images, folds)
+        fold_scores : array, shape (folds,)
 
         Returns
         -------
-        array of float64, shape (n_images,)
+        float
             From 1 / (1 + normals) to 1.
         """
-        above = sum(
-            len(own) - np.searchsorted(own, fold_scores[:, fold], side="left")
-            for fold, own in enumerate(self.held_out)
-        )
+        pairs = zip(self.held_out, fold_scores, strict=True)
+        above = sum(int((own >= score).sum()) for own, score in pairs)
         return (1 + above) / (1 + self.n_normals)
 
     def anomaly_map(self, verdict: Verdict) -> np.ndarray:
         """Bring patch scores to the resized pixels, as the study does; float32, (height, width)."""
         return anomaly_maps(verdict.patch_scores[None], self.rule.shape)[0]
 
-    def overlay(
-        self, picture: Picture, verdict: Verdict, regions: Sequence[Region] | None = None
-    ) -> Image.Image:
+    def overlay(self, picture: Picture, verdict: Verdict) -> Image.Image:
         """Draw the map over the resized picture, from half the threshold on, white at twice.
 
-        Regions (by default all of the verdict's) have a frame.
+        Regions have a frame.
         """
         pixels = self.pixels(picture).astype(np.float32)
         heat = np.clip(self.anomaly_map(verdict) / self.threshold / 1.5 - 1 / 3, 0, 1)[..., None]
@@ -314,19 +257,14 @@ class Detector:
         alpha = 0.7 * np.minimum(1, 3 * heat)
         drawn = Image.fromarray((pixels * (1 - alpha) + colour * alpha).astype(np.uint8))
         scale = np.divide(pixels.shape[:2], verdict.patch_scores.shape)
-        for region in verdict.regions if regions is None else regions:
+        for region in verdict.regions:
             top, left, bottom, right = (region.cells * np.tile(scale, 2)).round().tolist()
             ImageDraw.Draw(drawn).rectangle((left, top, right - 1, bottom - 1), outline="cyan")
         return drawn
 
 
 def check_content(content: bytes) -> None:
-    """Refuse a file whose digest is not its content's, or whose content lies elsewhere.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Refuse a file whose digest is not its content's, or whose content lies elsewhere."""
     said = re.search(rb'"digest": "([0-9a-f]{64})"', content)
     if said is None:
         raise ValueError("no detector file of this version (it has no digest); export it anew")

@@ -57,10 +57,9 @@ def write_detector(
     decision: Decision,
     *,
     held_out: Sequence[Sequence[float]],
-    patch_threshold: float | None = None,
-    normals: Sequence[Path] = (),
+    patch_threshold: float,
+    normals: Sequence[Path],
     about: Mapping[str, object] | None = None,
-    camera: tuple[int, int] | None = None,
 ) -> None:
     """Write a detector file: pixels in, whole-number scores and a flag out.
 
@@ -74,15 +73,12 @@ def write_detector(
         the patches that never count.
     held_out : sequence of sequences of float
         Each fold's image scores of its held-out normals, which p-values rest on.
-    patch_threshold : float, optional
+    patch_threshold : float
         Above it a patch belongs to a region; from held-out normals' patch scores.
     normals : sequence of path
         The training images: their brightness and contrast are what a line watches for drift.
     about : mapping, optional
         What else the file says of itself: data, weights, settings, rules.
-    camera : tuple of int, optional
-        Width and height of a camera's pictures, which the file then takes as they are, 8-bit RGB;
-        by default it takes resized pixels.
 
     Raises
     ------
@@ -113,8 +109,6 @@ def write_detector(
         "appearance": [appearance(rule.read(each)).tolist() for each in normals],
     }
     write_bytes(path, detector_bytes([graph], dict(about or {}) | own))
-    if camera:
-        add_resizing(path, path, camera)
 
 
 def detector_bytes(graphs: Sequence[Graph], about: Mapping[str, object]) -> bytes:

@@ -1,6 +1,5 @@
 """What was found, in numbers: connected parts of the patch grid above a threshold."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +96,5 @@ def regions_of(
         edges = (left + column * wide, top + row * high, left + behind * wide, top + below * high)
         score = float(patch_scores[tuple(part.T)].max())
         box, area = tuple(map(round, edges)), round(len(part) * wide * high)
-        share = score / threshold if threshold else math.inf
-        found.append(Region(box, area, score, share, (row, column, below, behind)))
+        found.append(Region(box, area, score, score / threshold, (row, column, below, behind)))
     return tuple(sorted(found, key=lambda region: -region.score))

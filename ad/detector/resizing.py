@@ -107,9 +107,8 @@ class ResizingNodes:
         name = graph.sliced(name, {2: slice(top, below), 3: slice(left, right)})
         for side in (1, 0) if rows_first(given, wanted) else (0, 1):
             weights = pillow_weights(given[side], wanted[side], rule.resample)
-            start = round(
-                (wanted[side] - shape[side]) / 2.0
-            )  # as `resize_and_crop` cuts the centre
+            # As `resize_and_crop` cuts the centre.
+            start = round((wanted[side] - shape[side]) / 2.0)
             name = self._along(name, weights[start : start + shape[side]], 2 + side)
         whole = graph.add("Transpose", [name], perm=[0, 2, 3, 1])
         graph.cast(whole, np.uint8, output)

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +52,12 @@ def test_other_sizes_are_resized_as_the_study_does(detector, pictures):
 
 
 def test_p_values_count_held_out_normals_that_score_as_high(detector):
-    scores = np.array([[float(own[3]), float(own[3]) + 0.25] for own in detector.held_out]).T
-    for row, found in zip(scores, detector.p_values(scores), strict=True):
-        above = sum(
-            score >= row[fold] for fold, own in enumerate(detector.held_out) for score in own
-        )
-        assert found == (1 + above) / (1 + detector.n_normals)
-    assert detector.p_values(np.array([[1e12, 1e12]]))[0] == 1 / 31
-    assert detector.p_values(np.array([[0.0, 0.0]]))[0] == 1
+    for more in (0, 0.25):
+        row = np.array([own[3] + more for own in detector.held_out])
+        above = sum((own >= score).sum() for own, score in zip(detector.held_out, row, strict=True))
+        assert detector.p_value(row) == (1 + above) / 31
+    assert detector.p_value(np.array([1e12, 1e12])) == 1 / 31
+    assert detector.p_value(np.array([0.0, 0.0])) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x07" * 40])
@@ -106,25 +105,12 @@ def digest_of(path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"k": 0}, "k=0"),
-        ({"k": -5}, "k=-5"),
-        ({"k": 2.0}, "k=2.0"),
-        ({"k": 500}, "k=500 .* do not give the flag"),
-        ({"k": 1}, "no sums over k=1"),
-        ({"held_out": [[1.0]]}, r"fold_sums of shape \(2,\) and \(1,\)"),
-        ({"camera": [64, 32]}, r"pixels of shape \(48, 48, 3\) and \(32, 64, 3\)"),
-        ({"threshold": float("nan")}, "threshold=nan"),
-        ({"threshold": 1e9}, "threshold=1.*do not give the flag"),
-        ({"patch_threshold": -1.0}, "patch_threshold=-1"),
-        ({"format": 2}, "format 2, this version reads 3; export it anew"),
-        (
-            {"why_not": "cv.aggregate=mean has no exact form"},
-            "^cv.aggregate=mean has no exact form",
-        ),
+        ({"format": 2}, "format 2, this version reads .*; export it anew"),
+        ({"why_not": "cv.aggregate=mean has no form"}, "^cv.aggregate=mean has no form"),
         ({"self_test": "0" * 64}, "numbers are not exact"),
     ],
 )
-def test_metadata_that_are_not_the_graph_s_are_refused(detector, change, words):
+def test_what_a_file_says_of_itself_may_refuse_it(detector, change, words):
     with pytest.raises(ValueError, match=words):
         Detector(detector.session, detector.about | change)
 
@@ -230,7 +216,8 @@ def test_an_array_that_is_no_picture_is_refused(shape, dtype, words, detector):
 def test_the_map_is_hot_where_the_defect_is(detector, pictures):
     verdict = detector.score(pictures[0])
     assert detector.anomaly_map(verdict).shape == (SIZE, SIZE)
-    drawn = np.asarray(detector.overlay(pictures[0], verdict, ()), dtype=int)
+    without = replace(verdict, regions=())
+    drawn = np.asarray(detector.overlay(pictures[0], without), dtype=int)
     plain = detector.pixels(pictures[0]).astype(int)
     row, column = np.unravel_index(detector.anomaly_map(verdict).argmax(), (SIZE, SIZE))
     assert abs(drawn - plain)[row, column].sum() > 0

@@ -31,6 +31,7 @@ from ad.params import Image, Patch, Score
 from ad.scores import score_images
 
 NAMES = ["patch_sums", "fold_sums", "image_sums", "flagged"]
+OF_NORMALS = {"held_out": [[1.0], [1.0]], "patch_threshold": 50.0, "normals": []}
 
 
 def extractor_of(name: str, layers: list[str], patch: Patch, size: int) -> FeatureExtractor:
@@ -49,8 +50,7 @@ def write(path: Path, extractor: FeatureExtractor, features: np.ndarray, **chang
     banks = [flat[rng.choice(len(flat), 30, replace=False)] for _ in range(2)]
     decision = replace(Decision(banks, 3, 100.0), **changes)
     write_network(path.with_name("network.onnx"), extractor)
-    held_out = [[1.0]] * len(decision.banks)
-    write_detector(path, path.with_name("network.onnx"), decision, held_out=held_out)
+    write_detector(path, path.with_name("network.onnx"), decision, **OF_NORMALS)
     return decision
 
 
@@ -194,7 +194,7 @@ def test_a_network_that_is_not_the_extractors_is_refused(tmp_path, one_line):
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(model, tmp_path / "network.onnx")
     with pytest.raises(ValueError) as caught:
-        write_detector(tmp_path / "d.onnx", tmp_path / "network.onnx", decision, held_out=[[1.0]])
+        write_detector(tmp_path / "d.onnx", tmp_path / "network.onnx", decision, **OF_NORMALS)
     one_line(caught, "network.onnx", "extractor's features")
 
 
@@ -256,8 +256,7 @@ def test_oblong_tiles_a_region_and_a_camera_decide_as_the_pipeline_does(
     features = extractor(pixels)
     decision = write(tmp_path / "d.onnx", extractor, features)
     assert_the_same_bits(tmp_path / "d.onnx", decision, features, pixels)
-    parts = {"network": tmp_path / "network.onnx", "held_out": [[1.0]] * 2}
-    write_detector(tmp_path / "camera.onnx", decision=decision, camera=(240, 200), **parts)
+    add_resizing(tmp_path / "camera.onnx", tmp_path / "d.onnx", (240, 200))
     pixels = np.stack([np.asarray(Picture.open(path)) for path in paths])
     assert_the_same_bits(tmp_path / "camera.onnx", decision, features, pixels)
 

@@ -8,7 +8,6 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from line_case import write_case
 from PIL import Image
 
 import ad
@@ -20,11 +19,6 @@ from ad.detector.resizing import ResizingNodes, split_weights
 from ad.images import InputRule
 
 FILTERS = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC]
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory) -> Path:
-    return write_case(tmp_path_factory.mktemp("case"))
 
 
 @settings(max_examples=40, deadline=None)
