@@ -18,6 +18,7 @@ from ad.files import atomic_path
 from ad.images import to_brightness
 from ad.neighbors import exact_neighbors
 from ad.params import BackboneSettings, Image, Patch
+from ad.protocol import run_protocol
 from studies.common import CACHE, ROOT, cell_features
 
 BANKS = 5  # that the detector asks: cv.folds
@@ -197,25 +198,55 @@ def score_settings(
         ``label``, ``score``, and ``level``: the mean patch score, in units of the mean squared
         distance of two patches of normal cells.
     """
-    normal, runs, tables = (cells["label"] == 0).to_numpy(), cells["run"].to_numpy(), []
+    normal, tables = (cells["label"] == 0).to_numpy(), []
     about = cells[["cell", "run", "label"]].rename(columns={"cell": "image"})
     for shared in dict.fromkeys(each.shared() for each in settings.values()):
         features = features_under(shared, cells)
         spread = 2 * features[normal][::8].reshape(-1, features.shape[-1]).var(axis=0).sum()
         own = {name: each for name, each in settings.items() if each.shared() == shared}
-        for split, part in splits.items():
-            for run, fold in sorted(set(zip(runs.tolist(), part.tolist(), strict=True))):
-                here = runs == run
-                bank = features[here & normal & (part != fold)].reshape(-1, features.shape[-1])
-                asked = np.flatnonzero(here & (part == fold))
-                queries = features[asked].reshape(-1, features.shape[-1])
-                for name, patches in _patch_scores(own, bank, queries, seed=seed):
-                    patches = patches.reshape(len(asked), -1)
-                    found = {"set": split, "setting": name, "seed": seed, "fold": fold}
-                    found["score"] = JUDGES[own[name].judge](patches)
-                    found["level"] = patches.mean(axis=1) / spread
-                    tables.append(about.iloc[asked].assign(**found))
+        for where, others, asked in _left_out(cells, splits):
+            bank = features[others].reshape(-1, features.shape[-1])
+            queries = features[asked].reshape(-1, features.shape[-1])
+            for name, patches in _patch_scores(own, bank, queries, seed=seed):
+                patches = patches.reshape(len(asked), -1)
+                found = {"setting": name, "seed": seed, "score": JUDGES[own[name].judge](patches)}
+                found["level"] = patches.mean(axis=1) / spread
+                tables.append(about.iloc[asked].assign(**where, **found))
     return pd.concat(tables, ignore_index=True)
+
+
+def score_by_protocol(
+    settings: Mapping[str, Setting],
+    cells: pd.DataFrame,
+    splits: Mapping[str, np.ndarray],
+    *,
+    seed: int,
+) -> pd.DataFrame:
+    """Score every cell as the pipeline does: the largest score of five banks (`run_protocol`).
+
+    Parameters and result are those of `score_settings`, less ``level``; of a setting, what features
+    depend on counts.
+    """
+    about, tables = cells[["cell", "run", "label"]].rename(columns={"cell": "image"}), []
+    for name, each in settings.items():
+        if each != each.shared():
+            raise ValueError(f"{name}: only settings of the features are scored by the protocol")
+        features = features_under(each, cells)
+        for where, others, asked in _left_out(cells, splits):
+            found = run_protocol(features[others], features[asked], seed=seed)
+            own = {"setting": name, "seed": seed, "score": found.scores}
+            tables.append(about.iloc[asked].assign(**where, **own))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _left_out(cells: pd.DataFrame, splits: Mapping[str, np.ndarray]) -> Iterator[tuple]:
+    """Give each part of each run: its set and number, its run's other normal cells, and its own."""
+    normal, runs = (cells["label"] == 0).to_numpy(), cells["run"].to_numpy()
+    for split, part in splits.items():
+        for run, fold in sorted(set(zip(runs.tolist(), part.tolist(), strict=True))):
+            here, inside = runs == run, part == fold
+            others = np.flatnonzero(here & normal & ~inside)
+            yield {"set": split, "fold": fold}, others, np.flatnonzero(here & inside)
 
 
 def _patch_scores(

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image as Picture
 from sklearn.metrics import pairwise_distances, roc_auc_score
+from sklearn.model_selection import KFold
 
 from ad.coreset import textbook_coreset
 from studies.common import ROOT
@@ -22,6 +23,7 @@ from studies.settings.scores import (
     cost,
     paste,
     pasted_cells,
+    score_by_protocol,
     score_settings,
     with_position,
 )
@@ -104,6 +106,29 @@ def test_scores_are_those_of_a_bank_without_the_part(monkeypatch):
             own = table[(table["setting"] == name) & (table["fold"] == fold)]
             assert own["image"].tolist() == about["cell"][part == fold].tolist()
             assert own["score"].to_numpy() == pytest.approx(want)
+
+
+def test_the_choice_is_scored_by_five_banks_as_the_pipeline_does(monkeypatch):
+    about, rng = cells(24, 4), np.random.default_rng(1)
+    about = about[about["label"].isin([0, 1])].assign(run=0)
+    features = rng.integers(0, 100, (len(about), 8, 8, 6)).astype(np.uint8)
+    monkeypatch.setattr(module, "features_under", lambda *_: features)
+    part = (about["cell"] % 3).to_numpy()
+    table = score_by_protocol({"default": Setting()}, about, {"known": part}, seed=3)
+    for fold in range(3):
+        kept = features[((about["label"] == 0) & (part != fold)).to_numpy()]
+        scores = []
+        for train, _ in KFold(5, shuffle=True, random_state=3).split(kept):
+            bank = kept[train].reshape(-1, 6)
+            bank = bank[textbook_coreset(bank, round(0.01 * len(bank)), seed=3)]
+            queries = features[part == fold].reshape(-1, 6)
+            squares = np.sort(pairwise_distances(queries, bank, metric="sqeuclidean"))[:, :5]
+            scores.append(squares.mean(axis=1).reshape(-1, 64).max(axis=1))
+        own = table[table["fold"] == fold]
+        assert own["image"].tolist() == about["cell"][part == fold].tolist()
+        assert own["score"].to_numpy() == pytest.approx(np.max(scores, axis=0))
+    with pytest.raises(ValueError, match="judge: only settings of the features"):
+        score_by_protocol({"judge": Setting(judge="top")}, about, {"known": part}, seed=3)
 
 
 def test_settings_of_the_study_differ_and_begin_with_the_default():
@@ -239,7 +264,14 @@ def test_every_figure_of_the_page_is_the_committed_runs():
     default = table.loc["default"]
     said.append(f"{default['normal ones unseen']:.3f}, not {default[UNSEEN]:.3f}")
     assert [text for text in said if text not in page] == []
-    known = choice.loc["polycrystalline", KNOWN]
-    assert known["chosen"] < 0.93 and choice.loc["polycrystalline", UNSEEN]["default"] >= 0.85
+    mono = choice.loc["monocrystalline (chosen here)"]
+    assert (mono["gain_low"] < 0).all() and (mono["gain_high"] > 0).all()
+    for split, before in ((KNOWN, ""), (UNSEEN, "unseen ")):
+        row = mono.loc[split]
+        said = f"{before}{row['gain']:.3f}, {row['gain_low']:.3f} to {row['gain_high']:.3f}"
+        assert said in page
+    bright = table.loc["brightness"]
+    drops = [row[UNSEEN] - row["normal ones unseen"] for row in (bright, default)]
+    assert "the difference is {:.3f}, not {:.3f}".format(*drops) in page
     assert (by["low"] < 0).all() and (by["high"] > 0).all() and len(by) == 16
     assert ((by["gain_low"] > 0).sum(), (by["gain_high"] < 0).sum()) == (1, 3)
