@@ -22,9 +22,8 @@ from ad.params import BackboneSettings, Image, Patch, Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "artifacts" / "studies"
-
-
 FEATURE_CODE = ("backbone", "extraction", "features", "images", "tiles", "weights")
+Statistic = Callable[[np.ndarray, np.ndarray], float]  # of labels and scores, or flags
 
 
 def feature_code() -> str:
@@ -183,7 +182,7 @@ def by_seed(table: pd.DataFrame, column: str = "score") -> tuple[np.ndarray, np.
 
 
 def score_draws(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
+    statistic: Statistic,
     labels: np.ndarray,
     scores: np.ndarray,
     *,
@@ -195,7 +194,7 @@ def score_draws(
     Parameters
     ----------
     statistic : callable
-        Of labels and scores (or flags), as `ad.evaluation.image_auroc`.
+        As `ad.evaluation.image_auroc`.
     labels : array, shape (n_images,)
     scores : array, shape (n_seeds, n_images)
         Of the same images under several seeds, so that the coreset's own noise is in the interval.
@@ -210,16 +209,31 @@ def score_draws(
     return found
 
 
-def paired_draws(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
+def over_seeds(statistic: Statistic, labels: np.ndarray, values: np.ndarray) -> float:
+    """Return a statistic's mean over seeds; ``values`` has shape (n_seeds, n_images)."""
+    return float(np.mean([statistic(labels, each) for each in values]))
+
+
+def estimate(
+    statistic: Statistic, labels: np.ndarray, values: np.ndarray, *, seed: int
+) -> tuple[float, float, float]:
+    """Return a statistic's mean over seeds and its 95 % interval; see `score_draws`."""
+    ends = interval(score_draws(statistic, labels, values, seed=seed))
+    return over_seeds(statistic, labels, values), *ends
+
+
+def gain(
+    statistic: Statistic,
     labels: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
     *,
     seed: int,
+    level: float = 0.95,
     repeats: int = 1000,
-) -> np.ndarray:
-    """Return second minus first; a drawn image or seed is drawn for both. See `score_draws`."""
+) -> tuple[float, float, float]:
+    """Return second minus first and its interval; a drawn image or seed is drawn for both."""
     both = (first, second)
     a, b = (score_draws(statistic, labels, each, seed=seed, repeats=repeats) for each in both)
-    return b - a
+    change = over_seeds(statistic, labels, second) - over_seeds(statistic, labels, first)
+    return change, *interval(b - a, level)

@@ -12,7 +12,7 @@ from ad import plots
 from ad.evaluation import image_auroc
 from ad.params import CrossValidation, Score
 from ad.protocol import BankImages, Result, fold_indices, run_protocol, score_held_out
-from studies.common import by_seed, cell_features, interval, paired_draws, score_draws
+from studies.common import by_seed, cell_features, estimate, gain, over_seeds
 
 LIGHT = 0.15  # the means of normal cells spread by 11 % (standard deviation)
 MEAN, SPREAD = 160.0, 30.0  # of a cell of equal light; near those of normal cells
@@ -181,8 +181,7 @@ def look_figures(looks: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         row = list(key)
         for statistic, column in ((image_auroc, "score"), (_share, "flagged")):
             labels, values = by_seed(own, column)
-            row.append(np.mean([statistic(labels, each) for each in values]))
-            row += interval(score_draws(statistic, labels, values, seed=seed))
+            row += estimate(statistic, labels, values, seed=seed)
         rows.append(row)
     names = [*keys, "value", "low", "high", "flagged", "flagged_low", "flagged_high"]
     return pd.DataFrame(rows, columns=names)
@@ -207,12 +206,10 @@ def bank_figures(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         labels, plain = by_seed(own[own["bank"] == PLAIN])
         for bank in banks:
             _, values = by_seed(own[own["bank"] == bank])
-            gains = paired_draws(image_auroc, labels, plain, values, seed=seed, repeats=2000)
-            ends = interval(gains, 1 - 0.05 / (len(banks) - 1))
-            auroc, base = (
-                np.mean([image_auroc(labels, each) for each in one]) for one in (values, plain)
-            )
-            rows.append((cells, modules, bank, auroc, auroc - base, *ends, alarms[bank]))
+            auroc = over_seeds(image_auroc, labels, values)
+            how = {"seed": seed, "level": 1 - 0.05 / (len(banks) - 1), "repeats": 2000}
+            change = gain(image_auroc, labels, plain, values, **how)
+            rows.append((cells, modules, bank, auroc, *change, alarms[bank]))
     names = ["cells", "modules", "bank", "image_auroc", "gain", "low", "high", "false_alarms"]
     return pd.DataFrame(rows, columns=names)
 

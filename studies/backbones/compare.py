@@ -13,15 +13,7 @@ from ad.backbone import load_backbone
 from ad.evaluation import f1_score, image_auroc
 from ad.extraction import features_of, make_extractor
 from ad.params import BackboneSettings, Image, Patch, Runtime
-from studies.common import (
-    ROOT,
-    by_seed,
-    cell_features,
-    in_words,
-    interval,
-    paired_draws,
-    score_draws,
-)
+from studies.common import ROOT, by_seed, cell_features, estimate, gain, in_words
 
 
 def accuracy(labels: np.ndarray, flags: np.ndarray) -> float:
@@ -78,8 +70,8 @@ def figures(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         for name, (statistic, column) in STATISTICS.items():
             labels, values = by_seed(own, column)
             found = [statistic(labels, each) for each in values]
-            ends = interval(score_draws(statistic, labels, values, seed=seed))
-            rows.append((setting, name, np.mean(found), *ends, min(found), max(found)))
+            value = estimate(statistic, labels, values, seed=seed)
+            rows.append((setting, name, *value, min(found), max(found)))
     names = ["setting", "statistic", "value", "low", "high", "least", "most"]
     return pd.DataFrame(rows, columns=names)
 
@@ -95,11 +87,9 @@ def differences(
     rows = []
     for setting in settings:
         _, second = by_seed(table[table["setting"] == setting])
-        draws = paired_draws(image_auroc, labels, first, second, seed=seed, repeats=4000)
-        change = np.mean([image_auroc(labels, own) for own in second])
-        change -= np.mean([image_auroc(labels, own) for own in first])
-        ends = interval(draws, 1 - 0.05 / len(settings))
-        rows.append((setting, "image AUROC, difference", change, *ends))
+        how = {"seed": seed, "level": 1 - 0.05 / len(settings), "repeats": 4000}
+        change = gain(image_auroc, labels, first, second, **how)
+        rows.append((setting, "image AUROC, difference", *change))
     return pd.DataFrame(rows, columns=["setting", "statistic", "value", "low", "high"])
 
 

@@ -16,7 +16,7 @@ from ad.parallel import chunk_map
 from ad.params import BackboneSettings, Coreset, Patch, Score
 from ad.projection import random_projection
 from ad.protocol import BankImages, draw_banks, score_in_parts
-from studies.common import cell_features, interval, score_draws, split_of
+from studies.common import cell_features, interval, over_seeds, score_draws, split_of
 from studies.reconpatch.learner import Training, pca_matrix, train
 
 METHODS = ("pooling", "random projection", "PCA", "whitened PCA", "ReConPatch")
@@ -172,8 +172,8 @@ def compare(
         found = {"all dimensions": full} | {method: scores(method, n) for method in METHODS}
         draws = {name: score_draws(image_auroc, labels, own, seed=0) for name, own in found.items()}
         for name, own in found.items():
-            auroc = np.mean([image_auroc(labels, each) for each in own])
-            gain = np.mean([image_auroc(labels, each) for each in found["ReConPatch"]]) - auroc
+            auroc = over_seeds(image_auroc, labels, own)
+            gain = over_seeds(image_auroc, labels, found["ReConPatch"]) - auroc
             row = [n, name, auroc, *interval(draws[name]), gain]
             rows.append([*row, *interval(draws["ReConPatch"] - draws[name])])  # of the same draws
     names = ["dimensions", "method", "auroc", "low", "high", "gain", "gain_low", "gain_high"]

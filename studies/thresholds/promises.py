@@ -16,7 +16,7 @@ from ad.evaluation import image_auroc
 from ad.params import CrossValidation
 from ad.protocol import aggregate_folds, run_protocol
 from ad.thresholds import final_threshold
-from studies.common import interval, paired_draws
+from studies.common import gain, interval, over_seeds
 
 EXPERIMENT = ["set", "new", "folds", "seed"]  # columns that tell experiments apart
 KNOWN, UNSEEN, OTHER = "known modules", "unseen modules", "other runs"
@@ -252,8 +252,7 @@ def compare_aggregates(flags: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         both = {how: wide[how].to_numpy().T for how in ("max", "mean")}  # (seeds, images)
         row = dict(zip(("set", "new", "folds"), key, strict=True))
         for how, scores in both.items():
-            row[how] = np.mean([image_auroc(labels, each) for each in scores])
-        draws = paired_draws(image_auroc, labels, both["max"], both["mean"], seed=seed)
-        low, high = interval(draws)
-        rows.append(row | {"difference": row["mean"] - row["max"], "low": low, "high": high})
+            row[how] = over_seeds(image_auroc, labels, scores)
+        change = gain(image_auroc, labels, both["max"], both["mean"], seed=seed)
+        rows.append(row | dict(zip(("difference", "low", "high"), change, strict=True)))
     return pd.DataFrame(rows)
