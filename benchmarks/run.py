@@ -30,6 +30,7 @@ import yaml
 from ad.backbone import load_backbone
 from ad.coreset import k_center_greedy
 from ad.data import of_split
+from ad.determinism import one_thread_per_operation
 from ad.environment import cpu_model
 from ad.exact.engines import exact_float32
 from ad.extraction import CPU_CHUNK, FeatureExtractor, features_of, make_extractor, pixels_of
@@ -230,13 +231,13 @@ def measure(names: list[str]) -> pd.DataFrame:
     """Measure the cases named, one behind the other."""
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    torch.set_num_threads(1)
+    where = {"commit": commit, "clock": "processor time", "cpu": cpu_model()}
     rows = []
-    for name in names:
-        for found in CASES[name]():
-            print(f"{found['its_seconds'] / found['our_seconds']:.2f}: {found}", flush=True)
-            where = {"commit": commit, "clock": "processor time", "cpu": cpu_model()}
-            rows.append({"case": name} | found | where | {"system": platform.system()})
+    with one_thread_per_operation():
+        for name in names:
+            for found in CASES[name]():
+                print(f"{found['its_seconds'] / found['our_seconds']:.2f}: {found}", flush=True)
+                rows.append({"case": name} | found | where | {"system": platform.system()})
     return pd.DataFrame(rows)
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 
@@ -39,4 +40,5 @@ def run_cells(
             shown.append(getattr(value, "data", None) or "")
         if number == 0:
             names |= {name: value for name, value in parameters.items() if name in names}
+    plt.close("all")
     return shown
