@@ -47,6 +47,11 @@ def shown(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, on one line; its kind where it says nothing."""
+    return shown(" ".join(str(error).split()) or type(error).__name__)
+
+
 @contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
     """Open a file without decoding it; what fails in the block is one line that names the file.
@@ -71,10 +76,9 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     except RefusedError as error:
         raise RefusedError(f"{shown(path)}: {error}") from None
     except Exception as error:  # decoders of damaged files end in any exception
-        reason = shown(" ".join(str(error).split()) or type(error).__name__)[:200]
         raise ValueError(
-            f"{shown(path)}: cannot be decoded as an image ({reason}); replace the file or remove "
-            f"it; read are {', '.join(FORMATS)}"
+            f"{shown(path)}: cannot be decoded as an image ({reason_of(error)[:200]}); replace the "
+            f"file or remove it; read are {', '.join(FORMATS)}"
         ) from None
 
 

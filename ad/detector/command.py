@@ -17,7 +17,7 @@ from ad.detector.detector import Detector
 from ad.detector.inspector import NOTHING, PASSED, WRONG, Inspector, image_files
 from ad.detector.output import Outputs, note
 from ad.detector.watch import Results, Watch
-from ad.images import shown
+from ad.images import reason_of, shown
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         reason = "nobody reads the output any more"
     except Exception as error:  # a traceback's exit code, 1, would mean "one rejected"
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
     try:
         sys.stdout.flush()
     except OSError:  # nor may Python try it once more at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with suppress(OSError):
-        print(f"error: {shown(reason)}", file=sys.stderr)
+        print(f"error: {reason}", file=sys.stderr)
     return WRONG
 
 

@@ -23,7 +23,7 @@ from ad.detector.contract import (
 )
 from ad.detector.regions import Region, frame_of, regions_of
 from ad.determinism import available_cores
-from ad.images import read_rgb, to_rgb
+from ad.images import read_rgb, reason_of, to_rgb
 from ad.localization import anomaly_maps
 
 Picture = Path | str | Image.Image | np.ndarray
@@ -110,7 +110,7 @@ class Detector:
         self.held_out = [np.array(scores) for scores in about["held_out"]]  # normals', by fold
         self.n_normals = sum(map(len, self.held_out))
         probe = probe_picture(*(self.camera[::-1] if self.camera else self.rule.shape))
-        if sums_digest(*self._run(probe)[:3]) != about["self_test"]:
+        if sums_digest(*self.run(probe)[:3]) != about["self_test"]:
             raise ValueError(
                 "this engine's numbers are not exact (self-test), so no score of it can be "
                 "trusted; use ONNX Runtime at its defaults on another machine or version"
@@ -156,10 +156,9 @@ class Detector:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         except Exception as error:  # whatever ONNX Runtime raises for what is no model
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path}: no detector file ({reason})") from None
+            raise ValueError(f"{path}: no detector file ({reason_of(error)[:200]})") from None
 
-    def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
+    def run(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return patch, fold and image sums and the flag of a picture (height, width, 3)."""
         return [each[0] for each in self.session.run(list(OUTPUTS), {"pixels": pixels[None]})]
 
@@ -194,7 +193,7 @@ class Detector:
         image = self.rgb(picture)
         pixels = self.rule.pixels(image)
         taken = pixels if self.camera is None else self._camera_pixels(image)
-        patches, folds, largest, flag = self._run(taken)
+        patches, folds, largest, flag = self.run(taken)
         patches, folds = patches / self.k, folds / self.k  # one correctly rounded division
         frame = frame_of(self.rule, *image.size)
         return Verdict(

@@ -10,7 +10,7 @@ import numpy as np
 from ad.detector.detector import Detector, Verdict
 from ad.detector.drift import Drift
 from ad.files import atomic_path, open_alone
-from ad.images import SUFFIXES, shown
+from ad.images import SUFFIXES, reason_of, shown
 
 PASSED, REJECTED, AGAIN, UNREADABLE, CHANGED, WRONG, NOTHING = range(7)
 # The first that happened gives the exit code.
@@ -86,8 +86,7 @@ class Inspector:
         except FileNotFoundError:
             return row | {"decision": "error", "error": f"{shown(path)}: no such file or folder"}
         except Exception as error:  # whatever it is, the next image is looked at
-            reason = shown(" ".join(str(error).split()) or type(error).__name__)
-            return row | {"decision": "error", "error": reason}
+            return row | {"decision": "error", "error": reason_of(error)}
         row |= {
             "decision": self.decision(verdict),
             "score": verdict.score,
@@ -121,7 +120,7 @@ class Inspector:
             with atomic_path(target) as partial:
                 self.detector.overlay(path, verdict).save(partial, format="png")
         except Exception as error:  # a full disk, an image that is gone again
-            return {"map_error": shown(" ".join(str(error).split()))}
+            return {"map_error": reason_of(error)}
         return {"map": written(target)}
 
     def close(self) -> None:

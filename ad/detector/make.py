@@ -13,21 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
-from PIL import Image
 
 from ad import __version__
 from ad.detector.check import code_sha256
-from ad.detector.contract import (
-    FORMAT,
-    OUTPUTS,
-    ZEROS,
-    probe_picture,
-    rule_of,
-    sealed,
-    sums_digest,
-)
+from ad.detector.contract import FORMAT, ZEROS, probe_picture, rule_of, sealed, sums_digest
 from ad.detector.decision import Decision, DecisionNodes
-from ad.detector.detector import appearance
+from ad.detector.detector import Detector, appearance
 from ad.detector.graph import Graph, Size, model_bytes, read_graph, tensor, write_bytes
 from ad.detector.resizing import ResizingNodes
 
@@ -140,25 +131,18 @@ def add_resizing(path: Path, detector: Path, camera: Size) -> None:
     camera : tuple of int
         Width and height of the pictures, 8-bit RGB.
     """
-    graph, about = read_graph(detector)
-    if about.get("camera") or "k" not in about:
+    plain = Detector.load(detector)
+    if plain.camera:
         raise ValueError(f"{detector}: no detector file that takes resized pixels")
-    rule, picture = rule_of(about["image"]), Image.fromarray(probe_picture(*camera[::-1]))
-    if rule.brightness is not None:
+    if plain.rule.brightness is not None:
         raise ValueError(
-            f"{detector}: image.brightness={rule.brightness} has no form in a camera's file"
+            f"{detector}: image.brightness={plain.rule.brightness} has no form in a camera's file"
         )
-    session = onnxruntime.InferenceSession(str(detector), providers=["CPUExecutionProvider"])
-
-    def digest(pixels: np.ndarray) -> str:
-        sums = session.run(list(OUTPUTS[:3]), {"pixels": pixels[None]})
-        return sums_digest(*(each[0] for each in sums))
-
-    if digest(probe_picture(*rule.shape)) != about["self_test"]:
-        raise ValueError(f"{detector}: its self-test fails on this machine")
-    known = {"camera": list(camera), "digest": ZEROS, "self_test": digest(rule.pixels(picture))}
+    sums = plain.run(plain.pixels(probe_picture(*camera[::-1])))[:3]
+    known = {"camera": list(camera), "digest": ZEROS, "self_test": sums_digest(*sums)}
+    graph, about = read_graph(detector)
     resizing = Graph("camera_")
-    ResizingNodes(resizing, rule, camera).run("pixels", "seen")
+    ResizingNodes(resizing, plain.rule, camera).run("pixels", "seen")
     for node in graph.nodes:
         node.input[:] = ["seen" if name == "pixels" else name for name in node.input]
     write_bytes(path, detector_bytes([resizing, graph], about | known))

@@ -22,9 +22,7 @@ from ad.detector.detector import Detector
 from ad.detector.graph import FLOAT_LIMIT, Graph, model_bytes, read_graph, tensor
 from ad.detector.make import add_resizing, sums_of, without_form, write_detector, write_refusal
 from ad.detector.network import write_network
-from ad.exact.engines import FloatConvolution
 from ad.exact.features import make_whole
-from ad.exact.network import Runner
 from ad.extraction import FeatureExtractor, make_extractor
 from ad.images import InputRule
 from ad.params import Image, Patch, Score
@@ -231,13 +229,6 @@ def test_settings_without_an_exact_form_leave_a_file_that_says_so(
     write_refusal(tmp_path / "d.onnx", why)
     with pytest.raises(ValueError, match=re.escape(f"d.onnx: {why}")):
         read_graph(tmp_path / "d.onnx")
-
-
-def test_other_engines_of_the_network_change_nothing():
-    own, pixels = extractor_of("resnet18", ["layer2"], Patch(), 64), pictures(2, 64, seed=8)
-    runner = Runner(own.whole.runner.network, engines=(FloatConvolution,))
-    by_floats = replace(own, whole=replace(own.whole, runner=runner))
-    np.testing.assert_array_equal(own(pixels), by_floats(pixels))
 
 
 @pytest.mark.parametrize("resize", [None, 300])

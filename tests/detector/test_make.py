@@ -66,6 +66,8 @@ def test_a_cameras_file_says_what_the_other_says_of_resized_pictures(case, camer
         one, other = plain.score(image), own.score(image)
         np.testing.assert_array_equal(one.patch_scores, other.patch_scores)
         assert (one.score, one.flagged, one.sha256) == (other.score, other.flagged, other.sha256)
+    with pytest.raises(ValueError, match=f"0 x 60 pixels; .* {camera[0]} x {camera[1]}"):
+        own.score(Image.new("RGB", (90, 60)))
 
 
 def test_the_command_makes_a_cameras_file_or_says_why_not(case, tmp_path, capsys):
@@ -77,8 +79,8 @@ def test_the_command_makes_a_cameras_file_or_says_why_not(case, tmp_path, capsys
         (str(case), "70", "written 1024x768"),
         (str(case), "100000x48", "too long to be resized to"),
         (str(tmp_path / "none.onnx"), "70x50", "none.onnx"),
-        (str(tmp_path / "text.onnx"), "70x50", "text.onnx: no network or detector file"),
-        (str(case.with_name("network.onnx")), "70x50", "no detector file that takes resized"),
+        (str(tmp_path / "text.onnx"), "70x50", "text.onnx: no detector file"),
+        (str(case.with_name("network.onnx")), "70x50", "network.onnx: no detector file"),
     ):
         assert main([file, size, made]) == 1
         said = capsys.readouterr().err
