@@ -224,18 +224,9 @@ class Detector:
         return [*self.held_out, *np.transpose(self.about["appearance"])]
 
     def p_value(self, fold_scores: np.ndarray) -> float:
-        """Return the cross-conformal p-value (Vovk, 2015, eq. 5) of an image that normals are like.
+        """Return the cross-conformal p-value (Vovk, 2015, eq. 5) of an image's scores, (folds,).
 
         (1 + normals that score as high against the bank that never saw them) / (1 + normals).
-
-        Parameters
-        ----------
-        fold_scores : array, shape (folds,)
-
-        Returns
-        -------
-        float
-            From 1 / (1 + normals) to 1.
         """
         pairs = zip(self.held_out, fold_scores, strict=True)
         above = sum(int((own >= score).sum()) for own, score in pairs)

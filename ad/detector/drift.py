@@ -26,13 +26,7 @@ POOREST, RICHEST = 1e-100, 1e100
 
 
 class Drift:
-    """Watches image after image.
-
-    Parameters
-    ----------
-    references : sequence of array
-        For each value that is watched, the normals' own.
-    """
+    """Watches image after image; references are the normals' own, for each value watched."""
 
     def __init__(self, references: Sequence[np.ndarray]) -> None:
         self.of = sha256_array(np.concatenate(references).astype(float))

@@ -19,13 +19,7 @@ Size = tuple[int, int]
 
 
 class Graph:
-    """Nodes and constants, as they are added.
-
-    Parameters
-    ----------
-    prefix : str
-        Of all names; graphs that are joined need different ones.
-    """
+    """Nodes and constants, as they are added; graphs that are joined need different prefixes."""
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix

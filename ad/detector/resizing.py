@@ -84,15 +84,7 @@ def rows_first(given: Size, wanted: Size) -> bool:
 
 
 class ResizingNodes:
-    """Adds what `InputRule.pixels` does to a picture of a known size.
-
-    Parameters
-    ----------
-    graph : Graph
-    rule : InputRule
-    camera : tuple of int
-        Width and height of the picture.
-    """
+    """Adds what `InputRule.pixels` does to a picture of a known width and height, ``camera``."""
 
     def __init__(self, graph: Graph, rule: InputRule, camera: Size) -> None:
         self.graph, self.rule, self.camera = graph, rule, camera

@@ -18,13 +18,7 @@ def cut_nodes(graph: Graph, pixels: str, rule: InputRule) -> str:
 
 
 def join_nodes(graph: Graph, features: str, cells: Size, rule: InputRule) -> tuple[str, Size]:
-    """Put the tiles' features (tiles * n, h, w, dim) together; also return the whole grid.
-
-    Parameters
-    ----------
-    cells : tuple of int
-        h and w of a tile's features.
-    """
+    """Put the tiles' features (tiles * n, *cells, dim) together; also return the whole grid."""
     count = rule.tiles
     if count == 1:
         return features, cells

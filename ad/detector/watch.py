@@ -124,17 +124,7 @@ def mark_of(path: str) -> Mark | None:
 
 
 class Watch:
-    """Inspects images as they come.
-
-    Parameters
-    ----------
-    inspector : Inspector
-    folder : path
-    kept : Results
-        What was inspected before is not inspected again.
-    outputs : Outputs
-        Where each result goes, too.
-    """
+    """Inspects images of a folder as they come, but for those whose results are kept already."""
 
     def __init__(self, inspector: Inspector, folder: Path, kept: Results, outputs: Outputs) -> None:
         self.inspector, self.folder, self.kept, self.outputs = inspector, folder, kept, outputs
