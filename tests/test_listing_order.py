@@ -17,31 +17,10 @@ from ad.protocol import run_protocol
 from ad.scan import scan
 
 
-class ShuffledScan:
-    """An ``os.scandir`` result in another order."""
-
-    def __init__(self, entries: list) -> None:
-        self.entries = iter(entries)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return next(self.entries)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 def shuffle_listings(monkeypatch: pytest.MonkeyPatch, seed: int) -> list[int]:
-    """Shuffle whatever lists a folder; return a list whose length counts the listings."""
+    """Shuffle what lists a folder, and so globs and walks; count the listings in a list."""
     generator, count = random.Random(seed), []
+    scandir, listdir = os.scandir, os.listdir
 
     def shuffled(values) -> list:
         values = sorted(values, key=str)
@@ -49,23 +28,26 @@ def shuffle_listings(monkeypatch: pytest.MonkeyPatch, seed: int) -> list[int]:
         count.append(len(values))
         return values
 
-    def wrap(function):
-        return lambda *args, **kwargs: shuffled(function(*args, **kwargs))
+    class Shuffled:
+        """What ``os.scandir`` gives, in another order."""
 
-    def scandir(*args, _original=os.scandir):
-        with _original(*args) as entries:
-            return ShuffledScan(shuffled(entries))
+        def __init__(self, *path) -> None:
+            with scandir(*path) as entries:
+                self.entries = iter(shuffled(entries))
 
-    monkeypatch.setattr(os, "scandir", scandir)
-    monkeypatch.setattr(os, "listdir", wrap(os.listdir))
-    monkeypatch.setattr(glob, "glob", wrap(glob.glob))
-    for name in ("iterdir", "glob", "rglob"):
-        original = getattr(Path, name)
-        monkeypatch.setattr(
-            Path,
-            name,
-            lambda self, *args, _original=original: iter(shuffled(_original(self, *args))),
-        )
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return next(self.entries)
+
+        __enter__, __exit__ = __iter__, lambda *_: None
+
+    monkeypatch.setattr(os, "scandir", Shuffled)
+    monkeypatch.setattr(os, "listdir", lambda *path: shuffled(listdir(*path)))
+    for name in ("glob", "rglob"):  # newer Pythons' own hold the scandir of their import
+        own = getattr(Path, name)
+        monkeypatch.setattr(Path, name, lambda *args, own=own: iter(shuffled(own(*args))))
     return count
 
 
@@ -117,8 +99,10 @@ def test_the_shuffle_is_seen_by_code_that_does_not_sort(tmp_path):
         (tmp_path / f"{number:02d}.png").touch()
     with pytest.MonkeyPatch.context() as patch:
         shuffle_listings(patch, 1)
-        names = [entry.name for entry in os.scandir(tmp_path)]
-        assert names != sorted(names)
-        assert os.listdir(tmp_path) != sorted(os.listdir(tmp_path))  # noqa: PTH208 - it is tested
-        paths = list(tmp_path.rglob("*"))
-        assert paths != sorted(paths)
+        with os.scandir(tmp_path) as entries:
+            names = [entry.name for entry in entries]
+        walked = [files for _, _, files in os.walk(tmp_path)]
+        listings = [names, os.listdir(tmp_path), glob.glob(f"{tmp_path}/*")]  # noqa: PTH207, PTH208
+        listings += [list(tmp_path.iterdir()), list(tmp_path.rglob("*")), *walked]
+        for found in listings:
+            assert found != sorted(found)
