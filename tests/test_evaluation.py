@@ -44,27 +44,18 @@ def test_average_precision_is_scikit_learns(ties: bool):
     assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-14)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_counts_and_f1_equal_scikit_learns(seed: int):
-    labels, _, flags = drawn(40, seed=seed)
+@pytest.mark.parametrize("flagged", ["by score", "none", "all"])
+@pytest.mark.parametrize("labelled", ["both", "normal", "anomalous"])
+def test_counts_and_f1_equal_scikit_learns(labelled: str, flagged: str):
+    labels, _, flags = drawn(40, seed=0)
+    labels = {"both": labels, "normal": 0 * labels, "anomalous": 0 * labels + 1}[labelled]
+    flags = {"by score": flags, "none": 0 * flags, "all": 0 * flags + 1}[flagged]
     table = confusion(labels, flags)
-    expected = reference.confusion_matrix(labels, flags)
+    expected = reference.confusion_matrix(labels, flags, labels=[0, 1])
     assert [[table.true_negative, table.false_positive],
             [table.false_negative, table.true_positive]] == expected.tolist()  # fmt: skip
-    assert table.f1 == pytest.approx(reference.f1_score(labels, flags), abs=1e-15)
-    assert f1_score(labels, flags) == table.f1
-
-
-def test_f1_by_hand():
-    # Two hits, one false alarm, one miss: 4 / (4 + 1 + 1).
-    assert f1_score(np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0])) == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize(
-    ("labels", "flags"), [([0, 0], [0, 0]), ([0, 0], [1, 0]), ([1, 1], [0, 0])]
-)
-def test_f1_without_hits_is_zero(labels: list[int], flags: list[int]):
-    assert f1_score(np.array(labels), np.array(flags)) == 0.0
+    expected = reference.f1_score(labels, flags, zero_division=0)
+    assert f1_score(labels, flags) == table.f1 == pytest.approx(expected, abs=1e-15)
 
 
 def test_labels_and_flags_of_different_length_are_refused():
@@ -80,7 +71,7 @@ def test_image_auroc_is_the_share_of_pairs_in_order(ties: bool):
     assert image_auroc(labels, scores) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_oracle_is_the_best_of_all_thresholds(seed: int, ties: bool):
     labels, scores, flags = drawn(30, seed=seed, ties=ties)
@@ -115,12 +106,8 @@ def test_the_interval_depends_on_its_seed_alone():
     assert bootstrap(image_auroc, labels, scores, seed=4, repeats=200) != first
 
 
-@pytest.mark.parametrize(
-    ("labels", "flags", "expected"), [([1, 1, 0], [1, 1, 0], 1.0), ([1, 1], [0, 0], 0.0)]
-)
-def test_the_interval_of_one_value(labels: list[int], flags: list[int], expected: float):
-    found = bootstrap(f1_score, np.array(labels), np.array(flags), seed=0, repeats=50)
-    assert found == (expected, expected)
+def test_the_interval_of_labels_of_one_class():
+    assert bootstrap(f1_score, np.ones(9), np.zeros(9), seed=0, repeats=50) == (0, 0)
 
 
 # A run's figures
@@ -145,11 +132,9 @@ def test_a_summary_by_hand():
     assert found["f1_low"] <= found["f1"] <= found["f1_high"]
     assert found["oracle_f1"] == pytest.approx(6 / 7)  # 0.3 and more: one false alarm
     shown = in_words(found).set_index("figure")
-    for key, words in (("f1", "F1 at the protocol's threshold"), ("image_auroc", "image AUROC: 1")):
-        (row,) = [row for name, row in shown.iterrows() if name.startswith(words)]
-        assert row["value"] == found[key]
-        ends = f"{found[f'{key}_low']:.3f} to {found[f'{key}_high']:.3f}"
-        assert row["95 % interval"] == ends
+    row = shown.loc["F1 at the protocol's threshold"]
+    assert row["value"] == found["f1"]
+    assert row["95 % interval"] == f"{found['f1_low']:.3f} to {found['f1_high']:.3f}"
 
 
 def test_images_of_unknown_label_are_scored_and_never_counted():
@@ -221,7 +206,7 @@ def swept_aupro(masks: np.ndarray, maps: np.ndarray, max_fpr: float) -> float:
     """Sweep every threshold, region by region: slow and plain."""
     regions = []
     for number, mask in enumerate(masks):
-        numbered, count = label(mask, structure=np.ones((3, 3)))
+        numbered, count = label(mask, structure=np.ones((3, 3)))  # corners join
         regions += [(number, numbered == region) for region in range(1, count + 1)]
     points = [(0.0, 0.0)]
     for threshold in np.unique(maps)[::-1]:
@@ -248,33 +233,6 @@ def test_aupro_equals_a_plain_sweep(seed: int, levels: int, max_fpr: float):
     maps = np.round(levels * (masks * 0.5 + generator.random(masks.shape))) / levels
     expected = swept_aupro(masks, maps, max_fpr)
     assert aupro(masks, maps, max_fpr=max_fpr) == pytest.approx(expected, abs=1e-12)
-
-
-def test_pixels_that_touch_at_a_corner_are_one_region():
-    mask = np.zeros((1, 4, 4), dtype=bool)
-    mask[0, 0, 0] = mask[0, 1, 1] = mask[0, 3, 3] = True
-    maps = np.zeros((1, 4, 4))
-    maps[0, 0, 0] = maps[0, 3, 3] = 2
-    maps[0, 0, 3] = 1
-    # Half of the first region and all of the second; were corners apart, it would be 2 of 3.
-    assert aupro(mask, maps, max_fpr=1 / 13) == pytest.approx((0.5 + 1) / 2)
-
-
-def test_a_small_region_weighs_as_much_as_a_large_one():
-    masks = np.zeros((1, 20, 20), dtype=bool)
-    masks[0, :10, :10] = masks[0, 19, 19] = True
-    maps = np.zeros((1, 20, 20))
-    maps[0, :10, :10], maps[0, 15, 0] = 2, 1
-    assert aupro(masks, maps, max_fpr=1 / np.sum(~masks)) == pytest.approx(0.5)
-
-
-def test_bounds_of_the_pixel_figures():
-    masks = np.zeros((2, 8, 8), dtype=bool)
-    masks[0, 2:4, 2:4] = masks[1, 5:7, 1:3] = True
-    assert aupro(masks, masks.astype(float)) == pytest.approx(1)
-    assert image_auroc(masks, masks.astype(float)) == 1
-    assert aupro(masks, -masks.astype(float)) == pytest.approx(0)
-    assert image_auroc(masks, -masks.astype(float)) == 0
 
 
 @pytest.mark.parametrize("value", [False, True])
