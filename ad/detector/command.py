@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--expect", metavar="SHA256", help="refuse any other detector file")
     add("--table", action="store_true", help="a table for people, no JSON")
     add("--maps", type=Path, metavar="FOLDER", help="write overlays there")
-    add("--report", type=Path, metavar="FOLDER", help="a page of all that did not pass, and a CSV")
+    add("--report", type=Path, metavar="FOLDER", help="a page of what did not pass, a CSV of all")
     add("--watch", type=Path, metavar="FOLDER", help="take new images as they come")
     add("--results", type=Path, metavar="FILE", help="of --watch (default: FOLDER.jsonl)")
     add("--alarm", type=float, metavar="RATE", help="reject at this false-alarm rate")

@@ -9,7 +9,7 @@ import numpy as np
 from ad.detector.contract import image_section, probe_picture
 from ad.detector.graph import FLOAT_LIMIT, Graph, Size, model_bytes, tensor, write_bytes
 from ad.detector.tiles import cut_nodes, join_nodes
-from ad.exact.engines import Conv, Operation
+from ad.exact.engines import Conv, Operation, same_padding
 from ad.exact.features import WholeForm, bins
 from ad.exact.network import PIXELS, Add, Concat, IntegerNetwork, MaxPool, Mean, Product, Table
 from ad.exact.products import LARGEST
@@ -67,13 +67,8 @@ def conv_padding(conv: Conv, size: Size) -> list[int]:
         return [0, 0, 0, 0]
     if conv.padding != "same":
         return [*conv.padding, *conv.padding]
-    before, behind = [], []
-    for i in (0, 1):
-        reach = (conv.weight.shape[2 + i] - 1) * conv.dilation[i] + 1
-        total = max((-(-size[i] // conv.stride[i]) - 1) * conv.stride[i] + reach - size[i], 0)
-        before.append(total // 2)
-        behind.append(total - total // 2)
-    return before + behind
+    high, wide = same_padding(conv, size)
+    return [high // 2, wide // 2, high - high // 2, wide - wide // 2]
 
 
 class NetworkNodes:

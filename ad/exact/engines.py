@@ -56,6 +56,17 @@ def finish(values: Tensor, low: int, high: int) -> Tensor:
     return values.round_().clamp_(low, high).to(torch.int8)
 
 
+def same_padding(conv: Conv, size: Sequence[int]) -> tuple[int, int]:
+    """Return how many rows and columns of zeros the "same" rule adds; half of them before."""
+    high, wide = (
+        max((-(-side // stride) - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
+        for side, kernel, stride, dilation in zip(
+            size, conv.weight.shape[2:], conv.stride, conv.dilation, strict=True
+        )
+    )
+    return high, wide
+
+
 def pad(conv: Conv, values: Tensor) -> tuple[Tensor, list[int]]:
     """Pad by the "same" rule; return the input and the padding left to the convolution."""
     if conv.padding == "even":
@@ -67,12 +78,7 @@ def pad(conv: Conv, values: Tensor) -> tuple[Tensor, list[int]]:
         return values, [0, 0]
     if conv.padding != "same":
         return values, list(conv.padding)
-    high, wide = (
-        max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-        for size, kernel, stride, dilation in zip(
-            values.shape[2:], conv.weight.shape[2:], conv.stride, conv.dilation, strict=True
-        )
-    )
+    high, wide = same_padding(conv, values.shape[2:])
     if high or wide:
         before_and_behind = (0, 0, wide // 2, wide - wide // 2, high // 2, high - high // 2)
         # Seen as (n, h, w, c), the result stays channels-last in memory.

@@ -171,7 +171,8 @@ def test_neither_a_fault_nor_a_stop_is_a_rejection(case, images, capsys, monkeyp
     [
         ([], "give images"),
         (["x.png", "--watch", "."], "give images"),
-        (["x.png", "--alarm", "0.001"], "at least 999"),
+        (["x.png", "--alarm", "0.001"], "at least 999 held-out normal images"),
+        (["x.png", "--review", "nan"], "--review=nan"),
         (["x.png", "--alarm", "0.2", "--review", "0.1"], "must not be below"),
         (["x.png", "--drift", "2"], "--drift=2.0"),
         (["x.png", "--state", "s"], "--state"),
@@ -191,18 +192,17 @@ def test_wrong_use_is_one_line(case, capsys, arguments, words):
 
 
 def test_rates_reject_and_ask_to_look_again(case, images, capsys):
-    code, rows, _ = run(case, capsys, images, "--alarm", 0.04, "--review", 0.9999)
+    code, rows, _ = run(case, capsys, images, "--alarm", 1 / 31, "--review", 0.9999)
     assert code == REJECTED
     assert [row["decision"] for row in rows[:2]] == ["reject", "reject"]
     assert all(row["decision"] in ("pass", "review") for row in rows[2:])
 
 
 def test_maps_of_one_name_or_a_long_one_lie_below_their_folder(case, images, capsys, tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / "in" / folder).mkdir(parents=True)
-        shutil.copyfile(images / f"{'defect' if folder == 'a' else 'normal'}_0.png",
-                        tmp_path / "in" / folder / "0.png")  # fmt: skip
-    shutil.copyfile(images / "normal_0.png", tmp_path / "in" / f"{'n' * 240}.png")
+    given = {"a/0.png": "defect_0", "b/0.png": "normal_0", f"{'n' * 240}.png": "normal_0"}
+    for name, source in given.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(images / f"{source}.png", tmp_path / "in" / name)
     maps = tmp_path / "maps"
     code, rows, _ = run(case, capsys, tmp_path / "in", "--maps", maps)
     assert code == REJECTED
