@@ -58,6 +58,6 @@ def check_detector(
 def code_sha256() -> str:
     """Hash the code that a detector comes from: names and contents of `ad`'s modules, sorted."""
     root, digest = Path(ad.__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")):
+        digest.update(f"{name}\n".encode() + (root / name).read_bytes())
     return digest.hexdigest()
