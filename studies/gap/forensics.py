@@ -173,7 +173,7 @@ class Case:
         n, positives, negatives = self.n_images, self.n_anomalous, self.n_normal
         top = min(flags / positives, (n - flags) / negatives)
         low = -min(flags / negatives, (n - flags) / positives)
-        youden = min(max(youden, low), top)
+        youden = np.clip(youden, low, top)
         hits = binom.pmf(np.arange(positives + 1), positives, (flags + negatives * youden) / n)
         alarms = binom.pmf(np.arange(negatives + 1), negatives, (flags - positives * youden) / n)
         return np.outer(hits, alarms)

@@ -165,10 +165,11 @@ def _no_id_found(control: Control) -> np.ndarray:
 
 
 def _listed_training(control: Control) -> np.ndarray:
-    """Return the features with the training images in an ext4 folder's order."""
+    """Take the training images in an ext4 folder's order."""
     names = [path.name for path in control.images.train]
     order = ext4_orders(names, [UUID(int=control.params.seed + 1)])[0]
-    return control.features[np.r_[order, control.n_train : len(control.features)]]
+    rows = np.r_[order, control.n_train : len(control.features)]
+    return control.run(control.features[rows]).flags
 
 
 # Numbers
@@ -269,9 +270,9 @@ def _half_of_the_range(control: Control, *, batch: int | None = None) -> np.ndar
     """Scale test scores to 0..1 by their own range, all or batch by batch, and cut at 0.5."""
     scores = control.result.scores
     mixed = np.random.default_rng(control.params.seed).permutation(len(scores))
-    flags = np.empty(len(scores), dtype=bool)
-    for start in range(0, len(scores), batch or len(scores)):
-        rows = mixed[start : start + (batch or len(scores))]
+    flags, batch = np.empty(len(scores), dtype=bool), batch or len(scores)
+    for start in range(0, len(scores), batch):
+        rows = mixed[start : start + batch]
         own = scores[rows]
         flags[rows] = own - own.min() > 0.5 * (own.max() - own.min())
     return flags
@@ -291,7 +292,7 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "rows by position, one file twice": partial(_rows, listing="one file stands twice"),
         "wrong ids: shifted by one": partial(_rows, listing="ids shifted by one row"),
         "wrong ids: none found, all 0": _no_id_found,
-        "training images in ext4's listing": lambda c: c.run(_listed_training(c)).flags,
+        "training images in ext4's listing": _listed_training,
     },
     "numbers": {
         "float32 for whole numbers": lambda c: c.float32_result.flags,
