@@ -87,12 +87,12 @@ def read_record(path: str | Path) -> Record:
         # Mail may add a byte-order mark, and names from Windows may have backslashes.
         text = Path(path).read_text(encoding="utf-8-sig").replace("\\\\", "/")
         return Record.model_validate_json(text)
-    except ValidationError as error:
-        found = error.errors()[0]
-        place = ".".join(map(str, found["loc"])) or "the file"
-        raise ValueError(f"{path}: {place}: {found['msg']}; record the run again") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no UTF-8 ({error}); record the run again") from None
+    except ValidationError as error:
+        found = error.errors()[0]
+    place = ".".join(map(str, found["loc"]))[:100] or "no record"
+    raise ValueError(f"{path}: {place}: {found['msg']}; studies/gap/compare.py lists the fields")
 
 
 # Stages: values by name, empty where a run does not know them
