@@ -13,6 +13,13 @@ from ad.extraction import FeatureExtractor, make_extractor
 from ad.params import BackboneSettings, Image, Patch
 
 DEFECTS = ("blob", "scratch")
+# Settings of a run that takes seconds; what they do not name is as in params.yaml.
+SMALL = {
+    "image": {"input_size": 64},
+    "backbone": {"name": "resnet10t", "weights": "random", "layers": ["layer2", "layer3"]},
+    "coreset": {"ratio": 0.1},
+    "cv": {"folds": 3},
+}
 
 
 def draw_normal(generator: np.random.Generator, size: int) -> np.ndarray:

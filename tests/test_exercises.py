@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 from notebook_cells import run_cells
-from small_data import write_mvtec
+from small_data import SMALL, write_mvtec
 
 from ad.files import read_json
 
@@ -124,17 +124,11 @@ def test_a_rule_changed_in_a_cell_of_notebook_03_gives_04_another_f1(tmp_path, m
     old, new = re.search(r'write `(rule = "quantile.*?")` for `(.*?)`', TEXT).groups()[::-1]
     matplotlib.use("Agg")
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    write_mvtec(tmp_path / "data", n_train=10, n_normal=6, n_anomalous=2)
-    small = {
-        "image": {"input_size": 64},
-        "backbone": {"name": "resnet10t", "weights": "random", "layers": ["layer2"]},
-        "coreset": {"ratio": 0.1},
-        "cv": {"folds": 2},
-    }
+    write_mvtec(tmp_path / "data", n_train=16, n_normal=6, n_anomalous=2)
 
     def run(*names: str) -> dict:
         for name in names:
-            run_cells(tmp_path / "notebooks" / f"{name}.ipynb", small, monkeypatch)
+            run_cells(tmp_path / "notebooks" / f"{name}.ipynb", SMALL, monkeypatch)
         return read_json(tmp_path / "metrics" / "evaluate.json")
 
     before = run("01_features", "02_coreset", "03_threshold", "04_evaluate")

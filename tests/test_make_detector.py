@@ -3,18 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from small_data import draw_anomalous, draw_normal, save_png
+from small_data import SMALL, draw_anomalous, draw_normal, save_png
 
 from ad.inspect import Detector
-from ad.params import Params, read_params
+from ad.params import read_params
 from tools.make_detector import make
-
-SMALL = {
-    "image": {"input_size": 64},
-    "backbone": {"name": "resnet10t", "weights": "random", "layers": ["layer2"]},
-    "coreset": {"ratio": 0.1},
-    "cv": {"folds": 3},
-}
 
 
 def test_planted_defects_stand_out_and_the_file_scores_pictures(tmp_path: Path):
@@ -24,8 +17,7 @@ def test_planted_defects_stand_out_and_the_file_scores_pictures(tmp_path: Path):
     for name in ("05", "16"):
         picture, _ = draw_anomalous(rng, 64, "blob")
         save_png(tmp_path / "normals" / f"{name}.png", picture)
-    params: Params = read_params(SMALL)
-    held = make(tmp_path / "normals", tmp_path / "detector.onnx", params)
+    held = make(tmp_path / "normals", tmp_path / "detector.onnx", read_params(SMALL))
     assert {"05", "16"} <= {Path(name).stem for name in held["id"].head(3)}
     assert len(held) == 22
     detector = Detector.load(tmp_path / "detector.onnx")

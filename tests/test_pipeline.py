@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from notebook_cells import run_cells
-from small_data import digests, draw_normal, save_png, write_competition, write_mvtec
+from small_data import SMALL, digests, draw_normal, save_png, write_competition, write_mvtec
 
 from ad.files import load_array, read_json, write_json
 from ad.params import Coreset, CrossValidation, read_params
@@ -24,12 +24,7 @@ from ad.tables import read_table
 from tools.run_notebook import check_hashes, settings_for
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = {
-    "image": {"input_size": 64},
-    "backbone": {"name": "resnet10t", "weights": "random", "layers": ["layer2", "layer3"]},
-    "coreset": {"ratio": 0.1},
-    "cv": {"folds": 3},
-}
+EVERYTHING = read_params(SMALL).model_dump()
 HOSTILE = ("<b onmouseover=alert(4)>", "<script>alert(1)<", "[x](javascript:alert(1))", "$x_{$ a|b")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -52,15 +47,10 @@ def make_repository(folder: Path) -> Path:
     (folder / "docs").mkdir()
     for name in ("dvc.yaml", "matplotlibrc", ".dvcignore", ".gitignore", "docs/glossary.md"):
         shutil.copyfile(ROOT / name, folder / name)
-    (folder / "params.yaml").write_text(yaml.safe_dump(everything()))
+    (folder / "params.yaml").write_text(yaml.safe_dump(EVERYTHING))
     call(folder, "git", "init", "--quiet")
     call(folder, sys.executable, "-m", "dvc", "init", "--quiet")
     return folder
-
-
-def everything() -> dict:
-    """Return the small settings, and the default of every other."""
-    return read_params(SMALL).model_dump()
 
 
 def call(folder: Path, *command: str, **environment: str) -> str:
@@ -201,7 +191,7 @@ def test_what_labels_cannot_give_is_left_out(kind: str, tmp_path: Path, monkeypa
         for number in range(9):
             save_png(tmp_path / "data" / f"{number}.png", draw_normal(rng, 64))
     for notebook in NOTEBOOKS:
-        run_cells(tmp_path / "notebooks" / notebook.name, everything(), monkeypatch)
+        run_cells(tmp_path / "notebooks" / notebook.name, EVERYTHING, monkeypatch)
     figures = read_json(tmp_path / "metrics/evaluate.json")
     assert figures.keys() == {"n_flagged", "threshold"}
     answers = read_table(tmp_path / "artifacts/submission.csv")

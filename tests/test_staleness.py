@@ -9,19 +9,13 @@ import timm
 import yaml
 from notebook_cells import run_cells
 from safetensors.torch import save_file
-from small_data import digests, draw_normal, save_png, write_mvtec
+from small_data import SMALL, digests, draw_normal, save_png, write_mvtec
 
 from ad.params import Params, read_params
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-SMALL = {
-    "image": {"input_size": 128, "bits": 16},
-    "backbone": {"name": "resnet10t", "weights": "random", "layers": ["layer2", "layer3"]},
-    "coreset": {"ratio": 0.1},
-    "cv": {"folds": 3},
-}
 # Another value of every setting; those of runtime and the batch size change no result.
 OTHER = {
     "seed": 1,
@@ -81,7 +75,7 @@ def images(tmp_path_factory) -> Path:
 
 def run_from_nothing(images: Path, folder: Path, key: str | None = None) -> dict[str, str]:
     """Run all notebooks with one setting changed; hash what they leave.  Nothing is drawn."""
-    settings = read_params(SMALL).model_dump()
+    settings = read_params(SMALL | {"image": {"input_size": 128, "bits": 16}}).model_dump()
     if key:
         section, _, name = key.rpartition(".")
         (settings[section] if section else settings)[name] = OTHER[key]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_data import draw_normal, save_png
+from small_data import SMALL, draw_normal, save_png
 
 from ad.backbone import load_backbone
 from ad.coreset import k_center_two_rounds
@@ -21,11 +21,6 @@ distributed = pytest.importorskip("distributed")
 from tools.big_bank import big_bank  # noqa: E402 - they need the extra
 from tools.sweep import Grid, connect, sweep  # noqa: E402
 
-BASE = {
-    "image": {"input_size": 64},
-    "backbone": {"name": "resnet10t", "weights": "random", "layers": ["layer2", "layer3"]},
-    "cv": {"folds": 2},
-}
 VALUES = {"coreset.ratio": [0.1, 0.5], "score.num_neighbors": [1, 3]}
 
 
@@ -39,7 +34,7 @@ def client():
 
 def direct_run(folder: Path, given: dict) -> tuple[float, float]:
     """Return threshold and AUROC of one setting, by the steps that a student would write."""
-    params, records = read_params(BASE | given), scan(folder)
+    params, records = read_params(SMALL | given), scan(folder)
     train, test = (of_split(records, split) for split in ("train", "test"))
     normals, queries = ([folder / r.path for r in own] for own in (train, test))
     network = load_backbone(params.backbone, seed=params.seed)
@@ -54,7 +49,7 @@ def direct_run(folder: Path, given: dict) -> tuple[float, float]:
 
 def test_rows_are_direct_runs_and_a_sweep_goes_on(client, small_mvtec, tmp_path):
     grid = Grid(folders=[str(small_mvtec)], grid=VALUES, seeds=[0, 1])
-    table = sweep(grid, BASE, client, tmp_path / "out")
+    table = sweep(grid, SMALL, client, tmp_path / "out")
     assert len(table) == 8
     for row in table.to_dict("records"):
         given = {"coreset": {"ratio": row["coreset.ratio"]}, "seed": row["seed"]}
@@ -69,24 +64,24 @@ def test_rows_are_direct_runs_and_a_sweep_goes_on(client, small_mvtec, tmp_path)
     times = {path: path.stat().st_mtime_ns for path in files[1:]}
     before = files[0].read_bytes()
     files[0].unlink()
-    again = sweep(grid, BASE, client, tmp_path / "out")
+    again = sweep(grid, SMALL, client, tmp_path / "out")
     assert again.equals(table) and files[0].read_bytes() == before
     assert times == {path: path.stat().st_mtime_ns for path in files[1:]}
 
     pixels = draw_normal(np.random.default_rng(9), 32)
     save_png(small_mvtec / "train" / "good" / "000.png", pixels)  # other data, other rows
     grid = Grid(folders=grid.folders, grid={"score.num_neighbors": [1]}, seeds=[0])
-    sweep(grid, BASE, client, tmp_path / "out")
+    sweep(grid, SMALL, client, tmp_path / "out")
     assert len(sorted((tmp_path / "out" / "rows").iterdir())) == 9
 
 
 def test_what_is_wrong_is_one_line(client, small_mvtec, tmp_path, monkeypatch, one_line):
     grid = Grid(folders=[str(small_mvtec)], grid={"coreset.share": [1]}, seeds=[0])
     with pytest.raises(ValueError, match=r"coreset\.share is no setting"):
-        sweep(grid, BASE, client, tmp_path)
+        sweep(grid, SMALL, client, tmp_path)
     grid = Grid(folders=[str(small_mvtec)], grid={"score.num_neighbors": [1, 900]}, seeds=[0])
     with pytest.raises(RuntimeError) as caught:
-        sweep(grid, BASE, client, tmp_path)
+        sweep(grid, SMALL, client, tmp_path)
     one_line(caught, "1 of 2 rows failed", "score.num_neighbors=900", "coreset.n_select")
     assert len(sorted((tmp_path / "rows").iterdir())) == 1  # the other is kept
     monkeypatch.setenv("AD_CLUSTER", "no.json")
@@ -95,7 +90,7 @@ def test_what_is_wrong_is_one_line(client, small_mvtec, tmp_path, monkeypatch, o
 
 
 def test_a_big_bank_is_that_of_two_rounds_over_its_shards(client, small_mvtec, tmp_path):
-    params = read_params(BASE | {"data": {"path": str(small_mvtec)}, "coreset": {"n_select": 20}})
+    params = read_params(SMALL | {"data": {"path": str(small_mvtec)}, "coreset": {"n_select": 20}})
     big_bank(params, client, tmp_path, images=3)
     shards = [load_array(path) for path in sorted(tmp_path.glob("shard_*.npy"))]
     assert [len(shard) for shard in shards] == [3, 1]
