@@ -16,7 +16,7 @@ from ad.evaluation import image_auroc
 from ad.params import CrossValidation
 from ad.protocol import aggregate_folds, run_protocol
 from ad.thresholds import final_threshold
-from studies.common import gain, interval, over_seeds
+from studies.common import by_seed, gain, interval, over_seeds
 
 EXPERIMENT = ["set", "new", "folds", "seed"]  # columns that tell experiments apart
 KNOWN, UNSEEN, OTHER = "known modules", "unseen modules", "other runs"
@@ -219,15 +219,11 @@ def rates(flags: pd.DataFrame, *, seed: int, level: float, repeats: int = 4000) 
         image = own.groupby(["label", "module", "image"])["flagged"].mean()
         normal = image.loc[0]
         low, high = _rate_interval(normal, seed=seed, level=level, repeats=repeats)
-        row = dict(zip(by, key, strict=True)) | {
-            "normal": len(normal),
-            "false_alarms": normal.mean(),
-        }
-        defects = image.loc[1] if 1 in image.index.get_level_values("label") else image.iloc[:0]
-        rows.append(
-            row | {"low": low, "high": high, "defects": len(defects), "found": defects.mean()}
-        )
-    return pd.DataFrame(rows)
+        defects = image[image.index.get_level_values("label") == 1]
+        found = (len(normal), normal.mean(), low, high, len(defects), defects.mean())
+        rows.append((*key, *found))
+    names = ["normal", "false_alarms", "low", "high", "defects", "found"]
+    return pd.DataFrame(rows, columns=[*by, *names])
 
 
 def _rate_interval(
@@ -244,15 +240,10 @@ def _rate_interval(
 
 def compare_aggregates(flags: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """Return AUROC by the maximum and by the mean over banks, and their paired difference."""
-    rows = []
-    one_rule = flags[flags["rule"] == "max"]
-    for key, own in one_rule.groupby(["set", "new", "folds"], sort=False):
-        wide = own.pivot(index=["image", "label"], columns=["aggregate", "seed"], values="score")
-        labels = wide.index.get_level_values("label").to_numpy()
-        both = {how: wide[how].to_numpy().T for how in ("max", "mean")}  # (seeds, images)
-        row = dict(zip(("set", "new", "folds"), key, strict=True))
-        for how, scores in both.items():
-            row[how] = over_seeds(image_auroc, labels, scores)
-        change = gain(image_auroc, labels, both["max"], both["mean"], seed=seed)
-        rows.append(row | dict(zip(("difference", "low", "high"), change, strict=True)))
-    return pd.DataFrame(rows)
+    keys, rows = ["set", "new", "folds"], []
+    for key, own in flags[flags["rule"] == "max"].groupby(keys, sort=False):
+        labels, by_max = by_seed(own[own["aggregate"] == "max"])
+        _, by_mean = by_seed(own[own["aggregate"] == "mean"])
+        aurocs = [over_seeds(image_auroc, labels, scores) for scores in (by_max, by_mean)]
+        rows.append((*key, *aurocs, *gain(image_auroc, labels, by_max, by_mean, seed=seed)))
+    return pd.DataFrame(rows, columns=[*keys, "max", "mean", "difference", "low", "high"])
