@@ -122,21 +122,17 @@ def test_a_download_without_git(tmp_path: Path, monkeypatch, one_line: Callable)
     one_line(stopped, "ZIP", "git init")
 
 
-def test_nothing_to_go_back_to(unchanged: Callable):
-    unchanged(["--back"], "nothing to go back to")
-
-
-def test_a_bad_set_changes_nothing(unchanged: Callable, mine: Path):
-    (mine / "test/TEST_001.png").write_bytes(b"no image")
-    unchanged([mine], "TEST_001.png", "cannot be decoded")
-    unchanged([mine / "nowhere"], "no such folder")
-
-
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("data", "is data/ itself"), (".", "holds this clone"), ("..", "holds this clone")],
+    [
+        ("--back", "nothing to go back to"),
+        ("nowhere", "no such folder"),
+        ("data", "is data/ itself"),
+        (".", "holds this clone"),
+        ("..", "holds this clone"),
+    ],
 )
-def test_a_folder_that_is_not_another_set(unchanged: Callable, source: str, words: str):
+def test_what_is_not_another_set_changes_nothing(unchanged: Callable, source: str, words: str):
     unchanged([source], words)
 
 
@@ -150,10 +146,12 @@ def test_a_source_named_like_a_staging_folder_is_not_deleted(repository: Path, n
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names of Unix")
-def test_hostile_names_change_nothing(unchanged: Callable, mine: Path):
+def test_a_bad_set_changes_nothing(unchanged: Callable, mine: Path):
     (mine / "train/loop").symlink_to("..")
     unchanged([mine], "train/loop", "same folder")
     (mine / "train/loop").unlink()
+    (mine / "test/TEST_001.png").write_bytes(b"no image")
+    unchanged([mine], "TEST_001.png", "cannot be decoded")
     with open(os.fsencode(mine / "test") + b"/\xff.txt", "wb"):  # noqa: PTH123 - no text
         unchanged([mine], "not UTF-8", "rename")
 

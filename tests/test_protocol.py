@@ -14,12 +14,11 @@ from ad.params import Coreset, CrossValidation, Score
 from ad.protocol import (
     BankImages,
     aggregate_folds,
-    fold_indices,
     run_protocol,
     score_in_parts,
     select_coresets,
 )
-from ad.thresholds import final_threshold, fold_threshold, parse_rule
+from ad.thresholds import fold_threshold, parse_rule
 
 PLAIN = {"coreset": Coreset(ratio=0.1), "score": Score(num_neighbors=3, squared=False), "seed": 4}
 
@@ -89,9 +88,7 @@ def test_banks_have_copies_of_their_own_training_images_only():
 def test_a_selection_is_a_share_of_the_normals_patches_copies_or_not():
     normals = features(8, 6)
     for parts in ([normals], [normals, normals + 50], [normals[:3], normals[3:]]):
-        source = np.concatenate([np.arange(8)] * (2 if len(parts[0]) == len(parts[-1]) * 1 else 1))
-        source = source[: sum(map(len, parts))]
-        images = BankImages(parts, source)
+        images = BankImages(parts, np.arange(sum(map(len, parts))) % 8)
         (rows,) = select_coresets(images, [np.arange(4)], Coreset(ratio=0.1), seed=4)
         assert len(rows) == round(0.1 * 4 * 16)
         joined = np.concatenate([part.reshape(-1, 6) for part in parts])
@@ -111,20 +108,11 @@ def test_features_on_disk_give_what_features_in_memory_give(tmp_path: Path):
     np.testing.assert_array_equal(found.held_out[0], plain.held_out[0])
 
 
-def test_fewer_images_than_folds_are_refused():
-    with pytest.raises(ValueError, match=r"cv.folds=5 exceeds the number of training images, 3"):
-        fold_indices(3, CrossValidation(folds=5), seed=0)
-
-
-def test_a_bank_smaller_than_k_is_refused_where_it_is_used():
-    with pytest.raises(ValueError, match=r"num_neighbors=9.*coreset.ratio"):
-        run_protocol(
-            features(4, 0),
-            features(1, 1),
-            coreset=Coreset(n_select=3),
-            score=Score(num_neighbors=9),
-            cv=CrossValidation(folds=2),
-        )
+def test_fewer_images_than_folds_and_a_bank_smaller_than_k_are_refused():
+    small = {"coreset": Coreset(n_select=3), "score": Score(num_neighbors=9)}
+    for folds, words in ((5, r"cv.folds=5 exceeds.* images, 4"), (2, "num_neighbors=9.*ratio")):
+        with pytest.raises(ValueError, match=words):
+            run_protocol(features(4, 0), features(1, 1), cv=CrossValidation(folds=folds), **small)
 
 
 # Rules
@@ -140,16 +128,11 @@ SCORES = np.array([1.0, 2.0, 4.0, 9.0])
         ("quantile:1", 9.0),
         ("quantile:0.5", 3.0),
         ("quantile:0.25", 1.75),
-        ("mean_sd:0", 4.0),
         ("mean_sd:2", 4 + 2 * statistics.stdev(SCORES.tolist())),
     ],
 )
 def test_threshold_rules_by_hand(rule: str, expected: float):
     assert fold_threshold(SCORES, rule) == pytest.approx(expected)
-
-
-def test_the_final_threshold_is_the_mean_of_the_folds():
-    assert final_threshold([SCORES, SCORES / 3], "max") == pytest.approx((9 + 3) / 2)
 
 
 @pytest.mark.parametrize(
