@@ -4,7 +4,6 @@ Runs where the extra ``browser``, a Chromium and npm (or what it once fetched) a
 """
 
 import csv
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,6 @@ from ad.files import write_text
 from ad.params import Image, Patch
 from tools import browser_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the extra 'browser' is missing")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 RULES = {  # how pictures become pixels
     "bicubic": Image(input_size=48),
     "bilinear, cropped": Image(
@@ -33,18 +30,12 @@ RULES = {  # how pictures become pixels
 }
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
+@pytest.fixture(scope="module", autouse=True)
+def runtime(browser) -> None:
     try:
         browser_page.runtime()
     except (OSError, ValueError) as error:
         pytest.skip(f"no onnxruntime-web: {error}")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 def write_pictures(folder: Path, *, deep: bool) -> None:
