@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,6 +100,11 @@ class Backbone:
         try:
             with contextlib.suppress(LastLayerReached):
                 self.model(images)
+        except torch.OutOfMemoryError:
+            raise MemoryError(
+                f"backbone.batch_size: {len(images)} images at a time are too many for this GPU; "
+                f"lower it"
+            ) from None
         except (AssertionError, RuntimeError, ValueError) as error:  # as networks refuse a size
             raise self._refused(images, error) from None
         finally:
@@ -125,8 +129,8 @@ class Backbone:
             return values
         # A plain transformer's tokens: some that describe no place, then the places row by row.
         grid = [side // layer.reduction for side in images.shape[-2:]]
-        first = getattr(self.model, "num_prefix_tokens", math.inf)
-        if shape[1:] == (first + grid[0] * grid[1], layer.channels):
+        first = getattr(self.model, "num_prefix_tokens", None)
+        if first is not None and shape[1:] == (first + grid[0] * grid[1], layer.channels):
             return values[:, first:].transpose(1, 2).unflatten(2, grid)
         found = f"shape {shape}" if shape else type(values).__name__
         raise ValueError(

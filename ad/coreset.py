@@ -28,6 +28,7 @@ PICKED = -1  # bound of a pick: before every distance, so that it is never the f
 # Points are picked in two orders: the larger bound first, and of equal bounds the lower row.  A
 # limit is a place in them, (bound, -row), as Python compares tuples: (9, -4) > (9, -7) > (8, 0).
 Limit = tuple[float, int]
+BEFORE_ALL: Limit = (math.inf, 0)  # no point comes before it
 LAST: Limit = (PICKED, 0)  # behind every point but the picks
 
 
@@ -114,7 +115,7 @@ def _before(bounds: np.ndarray, rows: np.ndarray, limit: Limit) -> np.ndarray:
     return (bounds > bound) | ((bounds == bound) & (rows < row))
 
 
-def _first(bounds: np.ndarray, rows: np.ndarray, size: int) -> tuple[np.ndarray, Limit]:
+def _farthest(bounds: np.ndarray, rows: np.ndarray, size: int) -> tuple[np.ndarray, Limit]:
     """Return the places of the first ``size`` points, and the limit that the others do not exceed.
 
     Both orders are packed in one int64, as a sort by one number is fast: bound * 2^32 - row.  Bound
@@ -146,7 +147,7 @@ class Frontier:
         dtype = norms.numpy().dtype
         self.bounds = np.full(len(points), np.inf if dtype.kind == "f" else 2**31 - 1, dtype)
         self.known = np.zeros(len(points), np.int32)  # so many first picks are in a point's bound
-        self.candidates, self.limit = np.arange(0), (math.inf, 0)  # no other comes before the limit
+        self.candidates, self.limit = np.arange(0), BEFORE_ALL
 
     def add(self, picks: Points, rows: Sequence[int] | np.ndarray = ()) -> None:
         """Take further picks, and the rows of those that are among the points."""
@@ -156,7 +157,7 @@ class Frontier:
         self.n_picks = new.stop
 
     def farthest(self, run: Callable) -> tuple[np.ndarray, Limit]:
-        """Return the farthest points' rows, in order, and the limit that no other comes before.
+        """Return the farthest points' rows, ascending, and the limit that no other comes before.
 
         Their bounds are exact.  They are at most `BLOCK`, and none only where all points are picks.
         ``run`` is `ad.parallel.chunk_map`'s.
@@ -166,9 +167,9 @@ class Frontier:
             self.candidates = self._lower(self.candidates, run)
             if len(self.candidates) or self.limit == LAST:
                 break
-            self.candidates, self.limit = _first(self.bounds, np.arange(len(self.points)), size)
+            self.candidates, self.limit = _farthest(self.bounds, np.arange(len(self.points)), size)
             self.candidates.sort()
-        block, limit = _first(self.bounds[self.candidates], self.candidates, BLOCK)
+        block, limit = _farthest(self.bounds[self.candidates], self.candidates, BLOCK)
         return np.sort(self.candidates[block]), max(self.limit, limit)
 
     def _lower(self, rows: np.ndarray, run: Callable) -> np.ndarray:
@@ -183,14 +184,14 @@ class Frontier:
         points = self.points[rows]
         for start in range(self.known[rows].min(initial=self.n_picks), self.n_picks, BLOCK):
             end = min(start + BLOCK, self.n_picks)
-            bounds = np.minimum(self.bounds[rows], _nearest(points, self.picks[start:end]))
+            bounds = np.minimum(self.bounds[rows], _to_nearest(points, self.picks[start:end]))
             self.bounds[rows], self.known[rows] = bounds, end
             staying = np.flatnonzero(_before(bounds, rows, self.limit))
             rows, points = rows[staying], points[staying]
         return rows
 
 
-def _nearest(points: Points, picks: Points) -> np.ndarray:
+def _to_nearest(points: Points, picks: Points) -> np.ndarray:
     """Return each point's squared distance to the nearest of some picks."""
     return shifted_squares(points, picks).amin(dim=1).add_(points.norms).clamp_(min=0).numpy()
 
@@ -266,7 +267,8 @@ def k_center_two_rounds(
     """
     sizes = [len(_patches(shard)) for shard in shards]
     shares = [math.ceil(oversampling * n_select * size / sum(sizes)) for size in sizes]
-    first = [(s, min(*pair), seed) for s, *pair in zip(shards, shares, sizes, strict=True)]
+    triples = zip(shards, shares, sizes, strict=True)
+    first = [(shard, min(share, size), seed) for shard, share, size in triples]
     rows, values = zip(*run(_select_in_shard, first), strict=True)
     offsets = np.cumsum([0, *sizes[:-1]])
     rows, values = np.concatenate([*map(np.add, offsets, rows)]), np.concatenate(values)

@@ -1,7 +1,4 @@
-"""Seeds, threads, deterministic algorithms and hashes.
-
-This is the one module that touches global state.
-"""
+"""Seeds, threads, deterministic algorithms and hashes."""
 
 import contextlib
 import hashlib

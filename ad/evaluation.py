@@ -14,7 +14,7 @@ from ad.images import InputRule, read_mask
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of a confusion table; anomalous is the positive class."""
+    """Counts of a confusion matrix; anomalous is the positive class."""
 
     true_positive: int
     false_positive: int
@@ -29,7 +29,7 @@ class Confusion:
 
 
 def confusion(labels: np.ndarray, flags: np.ndarray) -> Confusion:
-    """Count a confusion table.
+    """Count a confusion matrix.
 
     Parameters
     ----------
@@ -123,12 +123,27 @@ def bootstrap(
     return float(low), float(high)
 
 
-def aupro(masks: np.ndarray, maps: np.ndarray, *, max_fpr: float = 0.3) -> float:
+def aupro(
+    masks: np.ndarray,
+    maps: np.ndarray,
+    *,
+    max_fpr: float = 0.3,
+    ignored: np.ndarray | None = None,
+) -> float:
     """Return the area under the per-region overlap curve up to a false-positive rate.
 
     The overlap of a threshold is the mean over defect regions (8-connected components) of the
     share of their pixels found; the rate is over all normal pixels.  The area up to ``max_fpr`` is
     divided by ``max_fpr``.  Computed at every distinct score, without a grid of thresholds.
+
+    Parameters
+    ----------
+    masks : array of bool, shape (n_images, height, width)
+    maps : array of float, shape (n_images, height, width)
+    max_fpr : float
+        Right end of the area, above 0 to 1.
+    ignored : array of bool, shape (height, width), optional
+        Pixels that count on no side.
 
     References
     ----------
@@ -136,6 +151,8 @@ def aupro(masks: np.ndarray, maps: np.ndarray, *, max_fpr: float = 0.3) -> float
     """
     from scipy.ndimage import label as connected_components
 
+    counted = np.ones(masks.shape[1:], dtype=bool) if ignored is None else ~ignored
+    masks = masks.astype(bool) & counted
     overlap = np.zeros(masks.shape, dtype=np.float64)
     n_regions = 0
     for number, mask in enumerate(masks):
@@ -143,6 +160,7 @@ def aupro(masks: np.ndarray, maps: np.ndarray, *, max_fpr: float = 0.3) -> float
         sizes = np.bincount(regions.ravel(), minlength=count + 1)
         overlap[number][mask] = 1.0 / sizes[regions[mask]]
         n_regions += count
+    overlap, masks, maps = (values[:, counted] for values in (overlap, masks, maps))
     if n_regions == 0 or masks.all():
         raise ValueError(f"AUPRO needs defect regions and normal pixels; got {n_regions} regions")
     order = np.argsort(-maps.ravel(), kind="stable")
@@ -284,11 +302,25 @@ def read_masks(records: Sequence[ImageRecord], folder: Path, rule: InputRule) ->
     return masks if masks.any() else None
 
 
-def pixel_quality(masks: np.ndarray | None, maps: np.ndarray) -> dict[str, float]:
-    """Return quality over pixels; empty where there are no masks."""
+def pixel_quality(
+    masks: np.ndarray | None, maps: np.ndarray, *, known: np.ndarray, ignored: np.ndarray
+) -> dict[str, float]:
+    """Return quality over pixels; empty where there are no masks.
+
+    Parameters
+    ----------
+    masks : array of bool, or None; maps : array of float; shape (n_images, height, width)
+    known : array of bool, shape (n_images,)
+        Images whose label is known; no pixel of others counts.
+    ignored : array of bool, shape (h, w)
+        Patches that never count, on their own grid.
+    """
     if masks is None:
         return {}
-    return {"pixel_auroc": image_auroc(masks, maps), "aupro": aupro(masks, maps)}
+    places = [np.arange(n) * m // n for n, m in zip(maps.shape[1:], ignored.shape, strict=True)]
+    masks, maps, pixels = masks[known], maps[known], ignored[np.ix_(*places)]
+    auroc = image_auroc(masks[:, ~pixels], maps[:, ~pixels])
+    return {"pixel_auroc": auroc, "aupro": aupro(masks, maps, ignored=pixels)}
 
 
 # Figures in words, in the order in which people are shown them.

@@ -111,8 +111,8 @@ def make_extractor(
     Parameters
     ----------
     normals : sequence of path or array of uint8
-        Normal training images; scales of whole numbers are chosen on `CALIBRATION` of them, evenly
-        spread.
+        Normal training images; scales of whole numbers are chosen on at most `CALIBRATION` of them,
+        evenly spread.
     arithmetic : {"integer", "float32"}
 
     Raises
@@ -133,7 +133,7 @@ def make_extractor(
     step = -(-len(normals) // most)
     pictures = [pixels_of(each, rule)[None] for each in normals[::step]]
     tiles = [list(cut(each, rule.size, rule.tiles)) for each in pictures]
-    # Of a tiled picture one place, another of each.
+    # One tile of each picture, at the next place from picture to picture.
     pixels = np.concatenate([own[number % len(own)] for number, own in enumerate(tiles)])
     layers = [layer.name for layer in backbone.layers]
     images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))

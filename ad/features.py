@@ -1,4 +1,7 @@
-"""Locally aware patch features (Roth et al., 2022, section 3.1), in float32."""
+"""Locally aware patch features (Roth et al., 2022, section 3.1), in float32: the method to read.
+
+By default `ad.exact.features.join_maps` computes the same in whole numbers.
+"""
 
 from collections.abc import Sequence
 

@@ -125,6 +125,7 @@ def plane(features: np.ndarray, n_points: int, seed: int) -> np.ndarray:
 
 def draw_choices(axes: Sequence[Axes], points: np.ndarray, n_select: int, seed: int) -> None:
     """Draw a greedy and a random choice from points in the plane, and how far each reaches."""
+    n_select = min(n_select, len(points))
     greedy = k_center_greedy(points, n_select, seed=seed, progress=False)
     drawn = np.random.default_rng(seed).choice(len(points), n_select, replace=False)
     for ax, rows, name in zip(axes, (greedy, drawn), ("greedy k-center", "random"), strict=True):

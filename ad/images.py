@@ -100,13 +100,18 @@ def decode(image: Image.Image) -> None:
     image.load()
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Turn a picture as its camera noted, if that is a whole number from 2 to 8."""
+def orientation(image: Image.Image) -> int:
+    """Return what a camera noted, a whole number from 1 (upright) to 8; 1 if it noted nothing."""
     try:
         noted = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged notes end in any exception, and turn nothing
-        return image
-    turn = TURNS.get(noted) if isinstance(noted, int) else None
+        return 1
+    return noted if isinstance(noted, int) and noted in TURNS else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its camera noted."""
+    turn = TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
@@ -308,15 +313,15 @@ def input_rule(settings: "params.Image", config: Mapping[str, object]) -> InputR
     """
     name = settings.interpolation or str(config.get("interpolation") or "bilinear")
     return InputRule(
-        settings.shape,
-        settings.resize,
-        tuple(settings.mean or config.get("mean") or IMAGENET_MEAN),
-        tuple(settings.std or config.get("std") or IMAGENET_STD),
-        Image.Resampling[name.upper()],
-        settings.tiles,
-        settings.region and tuple(settings.region),
-        settings.bits,
-        settings.brightness,
+        size=settings.shape,
+        resize=settings.resize,
+        mean=tuple(settings.mean or config.get("mean") or IMAGENET_MEAN),
+        std=tuple(settings.std or config.get("std") or IMAGENET_STD),
+        resample=Image.Resampling[name.upper()],
+        tiles=settings.tiles,
+        region=settings.region and tuple(settings.region),
+        bits=settings.bits,
+        brightness=settings.brightness,
     )
 
 

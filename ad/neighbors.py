@@ -43,7 +43,7 @@ def _in_groups(bank: Points) -> Points:
     return Points(*(p.unflatten(0, (-1, GROUP)).transpose(0, 1).flatten(0, 1) for p in parts))
 
 
-def _first(shifted: Tensor, norms: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _least(shifted: Tensor, norms: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return each row's k least squared distances and their numbers, the lower number at a tie."""
     whole = not shifted.is_floating_point()
     if whole:  # below 2^32, also where the bank was filled up
@@ -58,7 +58,7 @@ def _first(shifted: Tensor, norms: Tensor, numbers: Tensor, k: int) -> tuple[Ten
     return ranks if whole else ranks.int().view(torch.float32), first % NUMBERS
 
 
-def _nearest(queries: Points, bank: Points, k: int) -> tuple[Tensor, Tensor]:
+def _k_nearest(queries: Points, bank: Points, k: int) -> tuple[Tensor, Tensor]:
     """Return squared distances to the k nearest in a grouped bank, and their rows; (n, k) each.
 
     They lie in the k first groups, in order of minimum and number: each of these holds an element
@@ -67,11 +67,11 @@ def _nearest(queries: Points, bank: Points, k: int) -> tuple[Tensor, Tensor]:
     shifted, norms = shifted_squares(queries, bank), queries.norms[:, None]
     n, n_groups = len(queries), len(bank) // GROUP
     minima = shifted.view(n, GROUP, n_groups).amin(dim=1)
-    groups = _first(minima, norms, torch.arange(n_groups, device=shifted.device), k)[1]
+    groups = _least(minima, norms, torch.arange(n_groups, device=shifted.device), k)[1]
     members = torch.arange(GROUP, device=shifted.device)
     rows = (groups[:, :, None] * GROUP + members).flatten(1)
     columns = (groups[:, :, None] + members * n_groups).flatten(1)
-    return _first(shifted.gather(1, columns), norms, rows, k)
+    return _least(shifted.gather(1, columns), norms, rows, k)
 
 
 def check_search(queries: np.ndarray, bank: np.ndarray, k: int) -> None:
@@ -117,7 +117,7 @@ def exact_neighbors(
     def one_chunk(start: int) -> None:
         part = slice(start, start + step)
         chunk = as_points(queries[part], "queries", start=start, device=device)
-        squared, rows = _nearest(chunk, ready, k)
+        squared, rows = _k_nearest(chunk, ready, k)
         result.squared_distances[part], result.indices[part] = squared.cpu(), rows.cpu()
 
     with chunk_map(None if device == "cpu" else 1) as run:
@@ -147,6 +147,8 @@ def faiss_neighbors(queries: np.ndarray, bank: np.ndarray, k: int, *, index: str
         squared, indices = store.search(np.ascontiguousarray(queries, dtype=np.float32), k)
     finally:
         faiss.omp_set_num_threads(before)
+    if (indices < 0).any():
+        raise ValueError(f"score.index={index} finds fewer than {k} neighbours here; use exact")
     return Neighbors(squared.astype(np.float64).clip(min=0), indices.astype(np.int64))
 
 

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from ad.thresholds import parse_rule
+from ad.thresholds import check_rule
 from ad.tiles import MARGIN, side_of
 
 RENAMED = {
@@ -43,11 +43,6 @@ def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("it must be odd")
     return value
-
-
-def _rule(rule: str) -> str:
-    parse_rule(rule)
-    return rule
 
 
 def _weights(value: str) -> str:
@@ -183,12 +178,12 @@ class CrossValidation(Section):
 
     folds: Annotated[int, Field(ge=2, le=1000)] = 5
     shuffle: bool = True
-    threshold: Annotated[str, AfterValidator(_rule)] = "max"
+    threshold: Annotated[str, AfterValidator(check_rule)] = "max"
     aggregate: Literal["max", "mean", "median"] = "max"
 
 
 class Runtime(Section):
-    """What the run may use; no result depends on it."""
+    """What the run may use; with whole numbers no result depends on it."""
 
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

@@ -14,8 +14,6 @@ from ad.projection import project
 from ad.scores import ImageScores, score_images
 from ad.thresholds import final_threshold, fold_threshold
 
-IMAGES = 16  # scored at a time, so that features may stay on disk
-
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
@@ -40,8 +38,8 @@ def fold_indices(n_images: int, cv: CrossValidation, *, seed: int) -> Folds:
 
     if n_images < cv.folds:
         raise ValueError(
-            f"cv.folds={cv.folds} exceeds the number of training images, {n_images}; "
-            f"lower it or add normal images"
+            f"cv.folds={cv.folds} exceeds the number of training images, {n_images}; lower it "
+            f"to 2 or more, or add normal images"
         )
     splitter = KFold(cv.folds, shuffle=cv.shuffle, random_state=seed if cv.shuffle else None)
     return list(splitter.split(np.zeros(n_images)))
@@ -80,6 +78,7 @@ def select_coresets(
     coreset: Coreset,
     *,
     seed: int,
+    ignored: np.ndarray | None = None,
     progress: bool = False,
 ) -> list[np.ndarray]:
     """Select a coreset from the patches of each set of normals.
@@ -92,6 +91,8 @@ def select_coresets(
     coreset : Coreset
     seed : int
         Of each first pick, and of the projection.
+    ignored : array of bool, shape (h, w), optional
+        Patches that never count: none of them is selected.
 
     Returns
     -------
@@ -103,53 +104,23 @@ def select_coresets(
     if coreset.projection_dim is not None:  # once for all folds
         parts = [project(part, coreset.projection_dim, seed=seed) for part in parts]
     points = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    source = np.repeat(images.source, height * width)
+    counted = np.ones(height * width, bool) if ignored is None else ~ignored.ravel()
+    source, counts = np.repeat(images.source, height * width), np.tile(counted, len(images.source))
     coresets = []
     for kept in kept_normals:
-        rows = np.flatnonzero(np.isin(source, kept))
-        wanted = coreset.n_select or round(coreset.ratio * len(kept) * height * width)
+        rows = np.flatnonzero(np.isin(source, kept) & counts)
+        wanted = coreset.n_select or round(coreset.ratio * len(kept) * int(counted.sum()))
         size = min(max(wanted, 1), len(rows))
         coresets.append(rows[k_center_greedy(points[rows], size, seed=seed, progress=progress)])
     return coresets
 
 
 def draw_banks(
-    images: BankImages, folds: Folds, coreset: Coreset, *, seed: int, progress: bool = False
+    images: BankImages, folds: Folds, coreset: Coreset, *, seed: int, **how: object
 ) -> list[np.ndarray]:
-    """Draw each fold's memory bank from its training normals; arrays (n_bank, dim)."""
-    kept = [train for train, _ in folds]
-    rows = select_coresets(images, kept, coreset, seed=seed, progress=progress)
+    """Build each fold's memory bank from its training normals; arrays (n_bank, dim)."""
+    rows = select_coresets(images, [train for train, _ in folds], coreset, seed=seed, **how)
     return [images.take(own) for own in rows]
-
-
-def score_in_parts(
-    features: np.ndarray,
-    bank: np.ndarray,
-    score: Score,
-    *,
-    unit: float = 1.0,
-    device: str = "cpu",
-    ignored: np.ndarray | None = None,
-) -> ImageScores:
-    """Score images against a bank, a few at a time; see `ad.scores.score_images`.
-
-    Parameters
-    ----------
-    features : array, shape (n_images, h, w, dim)
-        May be memory-mapped.
-    bank : array, shape (n_bank, dim)
-    """
-    how = {"unit": unit, "device": device, "ignored": ignored}
-    parts = [
-        score_images(np.asarray(features[start : start + IMAGES]), bank, score, **how)
-        for start in range(0, len(features), IMAGES)
-    ]
-    if not parts:
-        return ImageScores(np.empty((0, *features.shape[1:3])), np.empty(0))
-    return ImageScores(
-        np.concatenate([part.patches for part in parts]),
-        np.concatenate([part.images for part in parts]),
-    )
 
 
 def score_held_out(
@@ -157,7 +128,7 @@ def score_held_out(
 ) -> list[ImageScores]:
     """Score each fold's held-out normals against the bank that never saw them."""
     return [
-        score_in_parts(normals[held_out], bank, score, **how)
+        score_images(normals[held_out], bank, score, **how)
         for (_, held_out), bank in zip(folds, banks, strict=True)
     ]
 
@@ -166,7 +137,7 @@ def score_queries(
     queries: np.ndarray, banks: Sequence[np.ndarray], score: Score, **how: object
 ) -> list[ImageScores]:
     """Score all queries against every fold's bank."""
-    return [score_in_parts(queries, bank, score, **how) for bank in banks]
+    return [score_images(queries, bank, score, **how) for bank in banks]
 
 
 def _mean(scores: np.ndarray, axis: int) -> np.ndarray:
@@ -287,7 +258,7 @@ def run_protocol(
     """
     folds = fold_indices(len(normals), cv, seed=seed) if folds is None else folds
     images = bank_images or BankImages([normals], np.arange(len(normals)))
-    banks = draw_banks(images, folds, coreset, seed=seed, progress=progress)
+    banks = draw_banks(images, folds, coreset, seed=seed, ignored=ignored, progress=progress)
     how = {"unit": unit, "device": device, "ignored": ignored}
     held_out = [own.images for own in score_held_out(normals, folds, banks, score, **how)]
     fold_scores = np.stack([own.images for own in score_queries(queries, banks, score, **how)])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ad.data import ImageRecord, of_split
 from ad.determinism import available_cores, sha256_file
-from ad.images import SIXTEEN_BIT, mask_image, opened, read_rgb, shown
+from ad.images import SIXTEEN_BIT, mask_image, opened, orientation, read_rgb, shown
 from ad.layouts import read_layout
 
 MIN_SIDE = 8  # pixels; a smaller picture shows a network nothing but one colour
@@ -117,9 +117,9 @@ def _describe(root: Path, record: ImageRecord, bits: int | None) -> _Found:
                 f"{MIN_SIDE} or more"
             )
         highest = int(image.getextrema()[1]) if mode in SIXTEEN_BIT else None
+        if orientation(image) > 4:  # noted as lying on a side
+            wide, high = high, wide
     image = read_rgb(path, bits)
-    if (image.width > image.height) != (wide > high):  # upright now; large JPEGs are also reduced
-        wide, high = high, wide
     flat = all(low == high for low, high in image.getextrema())
     described = replace(record, width=wide, height=high, mode=mode, sha256=sha256_file(path))
     found = _Found(described, _pixel_hash(image), flat, highest)

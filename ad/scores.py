@@ -20,8 +20,8 @@ def patch_scores(neighbors: Neighbors, *, squared: bool) -> np.ndarray:
     -------
     array of float64, shape (n_queries,)
     """
-    distances = neighbors.squared_distances.astype(np.float64)
-    columns = (distances if squared else np.sqrt(distances)).T
+    squares = neighbors.squared_distances
+    columns = (squares if squared else np.sqrt(squares)).T
     return sum(columns) / len(columns)
 
 
@@ -97,7 +97,7 @@ def score_images(
     unit : float
         See `reweighting`; nothing else depends on it.
     device
-        See `find_neighbors`.
+        ``cpu`` or ``cuda``; FAISS's indices do not use it.
     ignored : array of bool, shape (h, w), optional
         Patches that never count: their scores are 0.
     """
@@ -106,7 +106,7 @@ def score_images(
     neighbors = find_neighbors(queries, bank, k, index=score.index, device=device)
     flat = patch_scores(neighbors, squared=score.squared).reshape(n_images, height * width)
     if ignored is not None:
-        flat[:, ignored.ravel()] = 0
+        flat[:, np.asarray(ignored, dtype=bool).ravel()] = 0
     images = flat.max(axis=1)
     if score.reweight:
         for row, patch in enumerate(flat.argmax(axis=1)):

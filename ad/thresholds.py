@@ -1,6 +1,7 @@
 """Threshold rules: one fold's threshold from the scores of its held-out normal images.
 
-A new rule is a function here and its name in `RULES`; `cv.threshold` then takes it.
+A new rule is a function here and its name in `RULES`; `cv.threshold` then takes it.  Behind a colon
+stands a number, if the function takes one.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 
-def largest(scores: np.ndarray, _number: float | None) -> float:
+def largest(scores: np.ndarray) -> float:
     """Return the largest held-out score: the protocol's rule."""
     return float(np.max(scores))
 
@@ -28,30 +29,31 @@ def mean_sd(scores: np.ndarray, k: float) -> float:
     return fmean(scores.tolist()) + k * stdev(scores.tolist())
 
 
-RULES: dict[str, Callable[[np.ndarray, float | None], float]] = {
-    "max": largest,
-    "quantile": quantile,
-    "mean_sd": mean_sd,
-}
+RULES: dict[str, Callable[..., float]] = {"max": largest, "quantile": quantile, "mean_sd": mean_sd}
 
 
-def parse_rule(rule: str) -> tuple[str, float | None]:
-    """Split ``max``, ``quantile:0.99`` or ``mean_sd:3`` into its name and its number.
+def _apply(rule: str, scores: np.ndarray) -> float:
+    name, *numbers = rule.split(":")
+    return RULES[name](np.asarray(scores), *map(float, numbers))
+
+
+def check_rule(rule: str) -> str:
+    """Return a rule, ``max``, ``quantile:0.99`` or ``mean_sd:3``, if it is one.
 
     Raises
     ------
     ValueError
         When there is no such rule, or its number is missing or out of range.
     """
-    name, _, text = rule.partition(":")
     try:
-        number = float(text) if text else None
-        if name in RULES and (number is None) == (name == "max"):
-            RULES[name](np.zeros(2), number)  # a number out of range is refused by the rule
-            return name, number
-    except ValueError:
-        pass
-    raise ValueError(f"{rule!r} is no rule; write max, quantile:Q with 0 < Q <= 1, or mean_sd:K")
+        right = np.isfinite(_apply(rule, np.arange(2.0)))
+    except (KeyError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise ValueError(
+            f"{rule!r} is no rule; write max, quantile:Q with 0 < Q <= 1, or mean_sd:K"
+        )
+    return rule
 
 
 def fold_threshold(scores: np.ndarray, rule: str) -> float:
@@ -64,10 +66,22 @@ def fold_threshold(scores: np.ndarray, rule: str) -> float:
     rule : str
         ``max`` (the protocol's), ``quantile:Q`` or ``mean_sd:K``.
     """
-    name, number = parse_rule(rule)
-    return RULES[name](np.asarray(scores), number)
+    return _apply(check_rule(rule), scores)
 
 
 def final_threshold(held_out: Sequence[np.ndarray], rule: str = "max") -> float:
     """Return the mean of the folds' thresholds, rounded once."""
     return fmean(fold_threshold(scores, rule) for scores in held_out)
+
+
+def patch_threshold(held_out: Sequence[np.ndarray], ignored: np.ndarray) -> float:
+    """Return the score that one held-out normal patch in a thousand exceeds: regions are above it.
+
+    Parameters
+    ----------
+    held_out : sequence of arrays of float, each (n_held_out, h, w)
+        Patch scores of each fold's held-out normal images.
+    ignored : array of bool, shape (h, w)
+        Patches that never count.
+    """
+    return float(np.quantile(np.concatenate([own[:, ~ignored].ravel() for own in held_out]), 0.999))

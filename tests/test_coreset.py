@@ -75,13 +75,13 @@ def test_the_textbook_is_the_loop_in_python_s_integers(name):
 def test_most_distances_are_never_measured(monkeypatch):
     monkeypatch.setattr(coreset, "FEWEST_CANDIDATES", 1024)
     points = np.random.default_rng(3).normal(64, 15, (10_000, 12)).clip(0, 127).astype(np.uint8)
-    measured, nearest = [], coreset._nearest
+    measured, nearest = [], coreset._to_nearest
 
     def counting(left, right) -> np.ndarray:
         measured.append(len(left) * len(right))
         return nearest(left, right)
 
-    monkeypatch.setattr(coreset, "_nearest", counting)
+    monkeypatch.setattr(coreset, "_to_nearest", counting)
     k_center_greedy(points, 600, seed=0, progress=False)
     assert 0 < sum(measured) < 0.75 * len(points) * 600
 

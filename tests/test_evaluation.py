@@ -19,6 +19,7 @@ from ad.evaluation import (
     image_auroc,
     in_words,
     oracle_f1,
+    pixel_quality,
     score_table,
     summarise,
 )
@@ -233,6 +234,18 @@ def test_aupro_equals_a_plain_sweep(seed: int, levels: int, max_fpr: float):
     maps = np.round(levels * (masks * 0.5 + generator.random(masks.shape))) / levels
     expected = swept_aupro(masks, maps, max_fpr)
     assert aupro(masks, maps, max_fpr=max_fpr) == pytest.approx(expected, abs=1e-12)
+
+
+def test_pixels_of_unknown_images_and_of_ignored_patches_do_not_count():
+    generator = np.random.default_rng(0)
+    masks = generator.random((3, 8, 8)) < 0.2
+    maps = masks + generator.random(masks.shape)
+    maps[2], maps[:, :, :4] = 9, 0  # an unlabelled image, and the ignored half of all
+    ignored = np.array([[True, False]] * 2)
+    found = pixel_quality(masks, maps, known=np.array([True, True, False]), ignored=ignored)
+    counted = masks[:2, :, 4:], maps[:2, :, 4:]
+    assert found["pixel_auroc"] == image_auroc(*counted)
+    assert found["aupro"] == pytest.approx(swept_aupro(*counted, 0.3))
 
 
 @pytest.mark.parametrize("value", [False, True])

@@ -15,10 +15,10 @@ from ad.protocol import (
     BankImages,
     aggregate_folds,
     run_protocol,
-    score_in_parts,
     select_coresets,
 )
-from ad.thresholds import fold_threshold, parse_rule
+from ad.scores import score_images
+from ad.thresholds import check_rule, fold_threshold, patch_threshold
 
 PLAIN = {"coreset": Coreset(ratio=0.1), "score": Score(num_neighbors=3, squared=False), "seed": 4}
 
@@ -64,12 +64,26 @@ def test_a_split_of_ones_own_replaces_kfold():
     assert found.fold_scores.shape == (2, 1)
 
 
-def test_image_scores_do_not_depend_on_their_parts():
+def test_image_scores_and_those_of_no_image():
     images, bank = features(35, 0), features(3, 1).reshape(-1, 6)
-    found = score_in_parts(images, bank, PLAIN["score"])
+    found = score_images(images, bank, PLAIN["score"])
     np.testing.assert_allclose(found.images, plain_scores(images, bank, 3), rtol=1e-5)
     assert found.patches.shape == (35, 4, 4)
-    assert score_in_parts(images[:0], bank, PLAIN["score"]).images.shape == (0,)
+    assert score_images(images[:0], bank, PLAIN["score"]).images.shape == (0,)
+
+
+def test_ignored_patches_are_in_no_bank_and_no_threshold():
+    """As of a clock in the picture's corner: it varies most, and would fill the banks."""
+    normals, ignored = features(10, 2), np.zeros((4, 4), dtype=bool)
+    ignored[0, 0] = True
+    normals[:, 0, 0] *= 100
+    settings = {"cv": CrossValidation(folds=2), "ignored": ignored} | PLAIN
+    found = run_protocol(normals, normals[:0], **settings)
+    for bank in found.banks:
+        assert len(bank) == round(0.1 * 5 * 15) and abs(bank).max() < 10
+    scores = np.arange(32.0).reshape(2, 4, 4)
+    counted = [*range(1, 16), *range(17, 32)]
+    assert patch_threshold([scores], ignored) == np.quantile(counted, 0.999)
 
 
 def test_banks_have_copies_of_their_own_training_images_only():
@@ -136,11 +150,22 @@ def test_threshold_rules_by_hand(rule: str, expected: float):
 
 
 @pytest.mark.parametrize(
-    "rule", ["", "Max", "max:1", "quantile", "quantile:0", "quantile:1.1", "mean_sd", "mean_sd:x"]
+    "rule",
+    [
+        "",
+        "Max",
+        "max:1",
+        "quantile",
+        "quantile:0",
+        "quantile:1.1",
+        "mean_sd",
+        "mean_sd:x",
+        "mean_sd:nan",
+    ],
 )
 def test_what_is_no_rule_is_refused(rule: str):
     with pytest.raises(ValueError, match="is no rule; write max"):
-        parse_rule(rule)
+        check_rule(rule)
 
 
 def test_aggregates_by_hand():

@@ -49,6 +49,8 @@ def big_bank(params: Params, client: Client, output: Path, *, images: int) -> Tw
 
     ``images`` is the number of images in a shard: a worker holds one shard's features at a time.
     """
+    if params.image.ignore:
+        raise ValueError("image.ignore must be null: shards are selected from whole")
     output, root = output.resolve(), Path(params.data.path).resolve()
     records = of_split(scan(root, bits=params.image.bits, say=lambda _: None), "train")
     normals, settings = tuple(root / each.path for each in records), params.model_dump_json()

@@ -9,7 +9,6 @@ of the training pictures are in OUTPUT.csv, so that a person can look at the hig
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ad.backbone import load_backbone
@@ -24,12 +23,13 @@ from ad.params import Params, read_params
 from ad.protocol import run_protocol, score_held_out
 from ad.scan import scan
 from ad.tables import write_table
+from ad.thresholds import patch_threshold
 from tools.run_notebook import SETTINGS, read_yaml
 
 
 def make(folder: Path, output: Path, params: Params) -> pd.DataFrame:
     """Write the file; return id, fold and held-out score of every normal, highest first."""
-    if why := without_form("integer", params.score, params.cv.aggregate):
+    if why := without_form(params.backbone.arithmetic, params.score, params.cv.aggregate):
         raise ValueError(why)
     normals = of_split(scan(folder, bits=params.image.bits), "train")
     paths = [folder / record.path for record in normals]
@@ -40,10 +40,10 @@ def make(folder: Path, output: Path, params: Params) -> pd.DataFrame:
     )
     features = features_of(extractor, paths, params.runtime)
     ignored = ignored_patches(params.image.ignore, extractor.rule, features.shape[1:3])
-    settings = {"coreset": params.coreset, "score": params.score, "cv": params.cv}
-    found = run_protocol(features, features[:0], seed=params.seed, ignored=ignored, **settings)
-    held = score_held_out(features, found.folds, found.banks, params.score, ignored=ignored)
-    patches = np.concatenate([own.patches.ravel() for own in held])
+    settings = {"coreset": params.coreset, "cv": params.cv, "seed": params.seed}
+    how = {"ignored": ignored, "device": device}
+    found = run_protocol(features, features[:0], score=params.score, **settings, **how)
+    held = score_held_out(features, found.folds, found.banks, params.score, **how)
     write_network(output.with_suffix(".network.onnx"), extractor)
     where = ignored if ignored.any() else None
     decision = Decision(found.banks, params.score.num_neighbors, found.threshold, where)
@@ -52,7 +52,7 @@ def make(folder: Path, output: Path, params: Params) -> pd.DataFrame:
         output.with_suffix(".network.onnx"),
         decision,
         held_out=[scores.tolist() for scores in found.held_out],
-        patch_threshold=float(np.quantile(patches, 0.999)),
+        patch_threshold=patch_threshold([own.patches for own in held], ignored),
         normals=paths,
         about={"rule": params.cv.threshold, "settings": params.model_dump(mode="json")},
     )

@@ -34,7 +34,7 @@ from pydantic import Field
 from ad.backbone import load_backbone
 from ad.data import directory_hash, of_split, read_manifest, write_manifest
 from ad.detector.check import code_sha256
-from ad.determinism import available_cores, sha256_file
+from ad.determinism import available_cores, resolve_device, sha256_file
 from ad.evaluation import score_table, summarise
 from ad.extraction import extract_features, make_extractor
 from ad.files import load_array, read_json, save_array, write_json
@@ -130,7 +130,7 @@ def score_row(params: Params, features: Path, output: Path, code: str) -> None:
         raise RuntimeError("a worker has another version of the code; install the same on all")
     normals, queries = (load_array(features / f"{split}.npy") for split in ("train", "test"))
     how = {name: getattr(params, name) for name in ("coreset", "score", "cv", "seed")}
-    how |= read_json(features / "about.json")
+    how |= read_json(features / "about.json") | {"device": resolve_device(params.runtime.device)}
     found = run_protocol(normals, queries, ignored=np.load(features / "ignored.npy"), **how)
     test = of_split(read_manifest(features / "manifest.csv"), "test")
     table = score_table(test, found.scores, found.threshold)

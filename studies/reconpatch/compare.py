@@ -15,7 +15,8 @@ from ad.evaluation import image_auroc
 from ad.parallel import chunk_map
 from ad.params import BackboneSettings, Coreset, Patch, Score
 from ad.projection import random_projection
-from ad.protocol import BankImages, draw_banks, score_in_parts
+from ad.protocol import BankImages, draw_banks
+from ad.scores import score_images
 from studies.common import cell_features, interval, over_seeds, score_draws, split_of
 from studies.reconpatch.learner import Training, pca_matrix, train
 
@@ -119,7 +120,7 @@ def image_scores(matrix: np.ndarray | None, features: Features, *, seed: int) ->
     everyone = np.arange(len(normals))
     images, alone = BankImages([normals], everyone), [(everyone, everyone[:0])]
     (bank,) = draw_banks(images, alone, Coreset(), seed=seed)
-    return score_in_parts(queries, bank, Score()).images
+    return score_images(queries, bank, Score()).images
 
 
 def diagnose(
