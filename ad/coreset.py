@@ -17,7 +17,6 @@ import numpy as np
 from ad.exact.products import Points, as_points, is_whole, shifted_squares
 from ad.parallel import chunk_map
 from ad.progress import progress_bar
-from ad.projection import project
 
 FEWEST_CANDIDATES = 8192
 CANDIDATE_SHARE = 0.1  # of all points, where that is more; fewer mean more rounds
@@ -57,15 +56,14 @@ def k_center_greedy(
     n_select: int,
     *,
     seed: int,
-    projection_dim: int | None = None,
     progress: bool = True,
 ) -> np.ndarray:
     """Select ``n_select`` features so that each next one is the farthest from those before it.
 
     The selection is nested: its first m indices are the selection of m.  From whole numbers it is
     `textbook_coreset`'s on any machine and any number of threads, from floats up to rounding.
-    Beside the features it holds their projection (or a copy, if mapped or not float32), 40 bytes a
-    point, and less than 100 MB.
+    Beside the features it holds a copy (if mapped or not float32), 40 bytes a point, and less than
+    100 MB.  To select in a projection, give `ad.projection.project`'s result.
 
     Parameters
     ----------
@@ -74,9 +72,7 @@ def k_center_greedy(
     n_select : int
         Size of the coreset, 1 to n_patches.
     seed : int
-        Seed of the first centre, which is the first of the result, and of the projection.
-    projection_dim : int, optional
-        Select in a random projection to this dimension; by default in the full space.
+        Seed of the first centre, which is the first of the result.
     progress : bool
         Show a progress bar.
 
@@ -93,8 +89,6 @@ def k_center_greedy(
     n = len(features)
     if not 1 <= n_select <= n:
         raise ValueError(f"n_select={n_select} must be 1 to n_patches={n}")
-    if projection_dim is not None:
-        features = project(features, projection_dim, seed=seed)
     points = as_points(features, "features")
     with chunk_map() as run, progress_bar(n_select, "coreset", "pick", show=progress) as bar:
         frontier = Frontier(points, n_select)

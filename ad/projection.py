@@ -21,15 +21,15 @@ def random_projection(dim: int, projection_dim: int, *, seed: int) -> np.ndarray
     return signs / np.sqrt(np.float32(projection_dim))
 
 
-def project(features: np.ndarray, projection_dim: int | None, *, seed: int) -> np.ndarray:
+def project(features: np.ndarray, projection_dim: int, *, seed: int) -> np.ndarray:
     """Project features at random, in chunks; copy them where there is nothing to do.
 
     Parameters
     ----------
     features : array of uint8 (0..127), int8 (-127..127) or float, shape (n, dim)
         May be memory-mapped.
-    projection_dim : int or None
-        ``None``, or a value of at least ``dim``, keeps the features as they are.
+    projection_dim : int
+        A value of at least ``dim`` keeps the features as they are.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def project(features: np.ndarray, projection_dim: int | None, *, seed: int) -> n
     """
     whole = is_whole(features, "features")
     n, dim = features.shape
-    if keep := projection_dim is None or projection_dim >= dim:
+    if keep := projection_dim >= dim:
         result = np.empty((n, dim), features.dtype if whole else np.float32)
     else:
         result = np.empty((n, projection_dim), np.uint8 if whole else np.float32)

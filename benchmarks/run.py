@@ -163,7 +163,8 @@ def neighbours() -> Iterator[dict]:
     """Compare exact neighbours with FAISS's flat index, and a product."""
     train, queries = wide_patches()
     n_select = round(RATIO * len(train))
-    bank = train[k_center_greedy(train, n_select, seed=SEED, projection_dim=128, progress=False)]
+    points = project(train, PROJECTED, seed=SEED)
+    bank = train[k_center_greedy(points, n_select, seed=SEED, progress=False)]
     wide = queries.astype(np.float32), bank.astype(np.float32)
     by_faiss, by_numpy, by_torch, ours = in_turns(
         lambda: faiss_flat(*wide, K), *products(*wide), lambda: exact_neighbors(queries, bank, K)

@@ -119,9 +119,7 @@ def test_first_centre_is_seeded_and_the_selection_nested():
     firsts = [int(k_center_greedy(points, 1, seed=s, progress=False)[0]) for s in range(6)]
     assert firsts == [first_pick(len(points), s) for s in range(6)]
     assert len(set(firsts)) > 1
-    small, large = (
-        k_center_greedy(points, n, seed=1, projection_dim=3, progress=False) for n in (40, 400)
-    )
+    small, large = (k_center_greedy(points, n, seed=1, progress=False) for n in (40, 400))
     np.testing.assert_array_equal(small, large[:40])
 
 
@@ -142,9 +140,10 @@ def test_what_cannot_be_selected_from_is_located():
         k_center_greedy(whole_cases()["zeros"], 0, seed=0, progress=False)
     points = np.zeros((3000, 6), dtype=np.float32)
     points[2111, 5] = np.nan
-    for projection_dim in (None, 3):
-        with pytest.raises(ValueError, match=r"features\[2111, 5\] is nan"):
-            k_center_greedy(points, 5, seed=0, projection_dim=projection_dim, progress=False)
+    with pytest.raises(ValueError, match=r"features\[2111, 5\] is nan"):
+        k_center_greedy(points, 5, seed=0, progress=False)
+    with pytest.raises(ValueError, match=r"features\[2111, 5\] is nan"):
+        project(points, 3, seed=0)
 
 
 # Two rounds over shards
@@ -210,13 +209,6 @@ def test_projection_of_whole_numbers_is_the_rounded_sum(dim, least):
     np.testing.assert_array_equal(found, np.clip(expected, 0, 127))
 
 
-def test_selection_in_the_projection_is_greedy_there():
-    points = whole_cases()["wide"]
-    picks = k_center_greedy(points, 90, seed=3, projection_dim=16, progress=False)
-    there = project(points, 16, seed=3)
-    np.testing.assert_array_equal(picks, textbook_coreset(there, 90, seed=3))
-
-
 def test_projection_keeps_squared_distances_in_expectation():
     difference = np.random.default_rng(1).standard_normal((1, 200)).astype(np.float32)
     ratios = [
@@ -240,7 +232,7 @@ def test_signs_are_seeded_and_known():
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_projection_to_no_fewer_dimensions_changes_nothing(dtype):
     points = whole_cases()["spread"].astype(dtype)
-    for dim in (5, 9, None):
+    for dim in (5, 9):
         same = project(points, dim, seed=0)
         assert same.dtype == dtype
         np.testing.assert_array_equal(same, points)
