@@ -9,24 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from small_data import draw_normal, network, save_png
+from small_data import SMALL, draw_normal, save_png
 
-from ad.detector.decision import Decision
 from ad.detector.detector import Detector
-from ad.detector.make import add_resizing, write_detector
-from ad.detector.network import write_network
-from ad.extraction import make_extractor
+from ad.detector.make import add_resizing
 from ad.files import write_text
-from ad.params import Image, Patch
+from ad.params import read_params
 from tools import browser_page
+from tools.make_detector import make
 
+CROPPED = {"input_size": [64, 48], "region": [0.1, 0.0, 1.0, 0.9], "resize": 81}
 RULES = {  # how pictures become pixels
-    "bicubic": Image(input_size=48),
-    "bilinear, cropped": Image(
-        input_size=[64, 48], region=[0.1, 0.0, 1.0, 0.9], resize=81, interpolation="bilinear"
-    ),
-    "12 bits": Image(input_size=48, bits=12),
-    "of equal light": Image(input_size=48, brightness=130.5),
+    "bicubic": {"input_size": 48},
+    "bilinear, cropped": CROPPED | {"interpolation": "bilinear"},
+    "12 bits": {"input_size": 48, "bits": 12},
+    "of equal light": {"input_size": 48, "brightness": 130.5},
 }
 
 
@@ -46,6 +43,8 @@ def write_pictures(folder: Path, *, deep: bool) -> None:
         Picture.fromarray(values).save(folder / f"{name}.png")
     if deep:
         return
+    for number in range(3):
+        save_png(folder / f"normal_{number}.png", draw_normal(rng, 100))
     picture = draw_normal(rng, 240)
     for name, some in {"large": picture, "tall": picture[:, :60], "small": picture[:9, :7]}.items():
         save_png(folder / f"{name}.png", some)
@@ -62,17 +61,11 @@ def write_pictures(folder: Path, *, deep: bool) -> None:
     write_text(folder / "=SUM(A1).png", "no picture")
 
 
-def write_file(folder: Path, image: Image) -> Path:
+def write_file(folder: Path, rule: dict) -> Path:
     rng = np.random.default_rng(2)
-    normals = [draw_normal(rng, 100) for _ in range(4)]
-    rule_pixels = [np.asarray(Picture.fromarray(own).resize(image.shape[::-1])) for own in normals]
-    extractor = make_extractor(network(), image, Patch(), rule_pixels, arithmetic="integer")
-    features = extractor(np.stack(rule_pixels))
-    banks = [own.reshape(-1, features.shape[-1]) for own in (features[:2], features[2:])]
-    write_network(folder / "network.onnx", extractor)
-    held_out = [[float(n) for n in range(0, 4000, 100)]] * 2
-    how = {"held_out": held_out, "patch_threshold": 900.0, "normals": []}
-    write_detector(folder / "d.onnx", folder / "network.onnx", Decision(banks, 2, 2000.0), **how)
+    for number in range(30):
+        save_png(folder / "normals" / f"{number}.png", draw_normal(rng, 100))
+    make(folder / "normals", folder / "d.onnx", read_params(SMALL | {"image": rule}))
     return folder / "d.onnx"
 
 
@@ -97,7 +90,7 @@ def found_by(page, pictures: list[Path]) -> list[dict]:
 def test_the_page_says_what_the_command_says(browser, rule, tmp_path):
     path, folder = write_file(tmp_path, RULES[rule]), tmp_path / "pictures"
     folder.mkdir()
-    write_pictures(folder, deep=RULES[rule].bits is not None)
+    write_pictures(folder, deep="bits" in RULES[rule])
     browser_page.make_page(path, tmp_path / "page.html")
     page, said = opened(browser, tmp_path / "page.html")
     pictures, detector = sorted(folder.iterdir()), Detector.load(path)
@@ -114,7 +107,7 @@ def test_the_page_says_what_the_command_says(browser, rule, tmp_path):
         assert (row["decision"] == "reject") == verdict.flagged
         boxes = [(tuple(each["box"]), each["area"], each["share"]) for each in row["regions"]]
         assert boxes == [(each.box, each.area, each.share) for each in verdict.regions]
-    assert refused == (1 if RULES[rule].bits else 2) and len(pictures) > refused
+    assert refused == (1 if "bits" in RULES[rule] else 2) and len(pictures) > refused
     assert said == [(tmp_path / "page.html").as_uri()]  # nothing outside, no error
     with page.expect_download() as download:
         page.click("#save")

@@ -107,17 +107,6 @@ def test_an_oblong_picture_is_what_its_maps_are(backbone, image_paths, arithmeti
     assert np.mean(np.abs(found - expected) > 1e-3) < 0.01
 
 
-def test_sixteen_bit_pictures_are_read_by_their_bits(backbone, tmp_path):
-    eight = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    save_png(tmp_path / "8.png", eight)
-    save_png(tmp_path / "12.png", np.rint(eight * (4095 / 255)).astype(np.uint16))
-    paths = [tmp_path / "8.png", tmp_path / "12.png"]
-    how = {"arithmetic": "float32"}
-    own = make_extractor(backbone, Image(input_size=64, bits=12), SETTINGS, paths, **how)
-    found = features_of(own, paths, Runtime())
-    np.testing.assert_array_equal(found[0], found[1])
-
-
 def test_too_small_a_budget_says_what_would_do(extractor):
     torch.set_num_threads(2)
     with pytest.raises(
