@@ -27,6 +27,7 @@ def run_cells(
     Not ``drawn``, cells that end in a figure are left out.
     """
     monkeypatch.chdir(notebook.parent)
+    plt.switch_backend("Agg")  # no window
     names: dict[str, object] = {}
     shown = []
     for number, text in enumerate(code(notebook)):

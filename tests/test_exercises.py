@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
 from notebook_cells import run_cells
 from small_data import SMALL, write_mvtec
 
@@ -122,7 +121,6 @@ def test_right_answers_pass_wrong_ones_fail_and_missing_ones_are_skipped(tmp_pat
 
 def test_a_rule_changed_in_a_cell_of_notebook_03_gives_04_another_f1(tmp_path, monkeypatch):
     old, new = re.search(r'write `(rule = "quantile.*?")` for `(.*?)`', TEXT).groups()[::-1]
-    matplotlib.use("Agg")
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     write_mvtec(tmp_path / "data", n_train=16, n_normal=6, n_anomalous=2)
 

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 import yaml
@@ -182,7 +181,6 @@ def test_a_flipped_bit_in_what_a_stage_reads_is_found(finished, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["unlabelled", "normals"])
 def test_what_labels_cannot_give_is_left_out(kind: str, tmp_path: Path, monkeypatch):
-    matplotlib.use("Agg")
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     if kind == "unlabelled":
         labels = write_competition(tmp_path / "data")
