@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 # Threads that wait by spinning make a test on busy cores a hundred times as long; read once, by
@@ -68,10 +69,13 @@ def small_competition(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def one_line() -> Callable[..., None]:
-    """Return a check that an error is one line and holds every part asked for."""
+def one_line() -> Callable[..., AbstractContextManager]:
+    """Return `pytest.raises` for an error of one line that holds every part asked for."""
 
-    def check(caught: pytest.ExceptionInfo, *parts: str) -> None:
+    @contextmanager
+    def check(error: type | tuple, *parts: str) -> Iterator[pytest.ExceptionInfo]:
+        with pytest.raises(error) as caught:
+            yield caught
         text = str(caught.value)
         assert "\n" not in text, text
         missing = [part for part in parts if part not in text]

@@ -97,10 +97,9 @@ def test_maps_of_other_families_equal_timms_intermediates(name, layers, height, 
     ],
 )
 def test_what_cannot_be_read_is_one_line(name, layers, size, words, one_line: Callable):
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, *words):
         own = load(name, layers=layers)
         make_extractor(own, Image(input_size=size), Patch(), [], arithmetic="float32")
-    one_line(caught, *words)
 
 
 @pytest.mark.parametrize(
@@ -165,17 +164,17 @@ def test_code_in_a_pth_file_is_not_run(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04", b"PK\x03\x04", b"\x80\x02}q\x00."])
 def test_a_file_of_any_bytes_is_one_line(tmp_path, name, content, one_line):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "backbone.weights: ", name):
         load(weights=tmp_path / name)
-    one_line(caught, "backbone.weights: ", name)
 
 
 @pytest.mark.parametrize("content", [[torch.ones(3)], None, {1: torch.ones(3)}])
 def test_a_file_of_something_else_is_one_line(tmp_path, content, one_line):
     torch.save(content, tmp_path / "odd.pth")
-    with pytest.raises(ValueError) as caught:
+    with one_line(
+        ValueError, "odd.pth holds no tensors by name", type(content).__name__, "state_dict()"
+    ):
         load(weights=tmp_path / "odd.pth")
-    one_line(caught, "odd.pth holds no tensors by name", type(content).__name__, "state_dict()")
 
 
 @pytest.mark.parametrize(
@@ -192,9 +191,8 @@ def test_values_that_are_no_weights_are_an_error(donor, tmp_path, change, words,
     state = {key: value.clone() for key, value in donor.state_dict().items()}
     state["layer1.0.conv1.weight"] = change(state["layer1.0.conv1.weight"])
     torch.save(state, tmp_path / "odd.pth")
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "cannot fill 1 of ", f"layer1.0.conv1.weight {words}", "damaged"):
         load(weights=tmp_path / "odd.pth")
-    one_line(caught, "cannot fill 1 of ", f"layer1.0.conv1.weight {words}", "damaged")
 
 
 def test_another_architecture_and_a_missing_file_say_so(weights, tmp_path):
@@ -235,9 +233,8 @@ def test_hub_weights_are_fetched_once_and_what_came_is_noted(hub, weights, tmp_p
     assert hub[-1] == ("timm/resnet10t.c3_in1k", "c0ffee")
     weights.write_bytes(weights.read_bytes() + b" ")  # the hub's file changed
     path.unlink()
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "backbone.weights=hub", note["sha256"], "remove the file"):
         hub_weights("resnet10t", tmp_path / "weights")
-    one_line(caught, "backbone.weights=hub", note["sha256"], "remove the file")
     with pytest.raises(ValueError, match="timm names no hub weights for 'nonsense'"):
         hub_weights("nonsense", tmp_path)
 
@@ -247,9 +244,8 @@ def test_an_unreachable_hub_says_what_to_fetch_and_where(hub, monkeypatch, tmp_p
         raise httpx.ConnectError("refused")
 
     monkeypatch.setattr(module, "hf_hub_download", refuse)
-    with pytest.raises(ConnectionError) as caught:
+    with one_line(ConnectionError, "resolve/main/model.safetensors", str(tmp_path / "resnet18.")):
         hub_weights("resnet18", tmp_path)
-    one_line(caught, "resolve/main/model.safetensors", str(tmp_path / "resnet18."))
 
 
 # Packages, and weights that are drawn

@@ -124,14 +124,12 @@ def test_a_wheel_with_one_changed_byte_is_refused(tmp_path: Path, monkeypatch, o
     changed.unlink()
     content[-20] ^= 1
     changed.write_bytes(content)
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, str(tmp_path), "byte by byte", "pip install --force-reinstall"):
         write_cells("data", tmp_path / "data")
-    one_line(caught, str(tmp_path), "byte by byte", "pip install --force-reinstall")
     assert not (tmp_path / "data").exists()
 
 
 def test_without_the_wheel_the_line_says_how_to_get_it(monkeypatch, one_line):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(FileNotFoundError) as caught:
+    with one_line(FileNotFoundError, "pip install elpv-dataset==1.0.0.post1"):
         cell_table()
-    one_line(caught, "pip install elpv-dataset==1.0.0.post1")

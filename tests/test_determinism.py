@@ -162,9 +162,8 @@ def test_auto_takes_the_gpu_where_there_is_one(monkeypatch, there: bool, expecte
 
 def test_a_gpu_that_is_not_there(monkeypatch, one_line: Callable):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "runtime.device=cuda", "no GPU", "auto or cpu"):
         resolve_device("cuda")
-    one_line(caught, "runtime.device=cuda", "no GPU", "auto or cpu")
 
 
 def test_cores_are_no_more_than_openmp_is_told(monkeypatch):

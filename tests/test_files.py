@@ -55,10 +55,10 @@ def test_a_stop_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Pat
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, number: int, one_line: Callable):
     target = tmp_path / "scores.csv"
     target.write_text("old")
-    with pytest.raises(OSError) as caught, atomic_path(target) as partial:
+    words = ("no space left", "scores.csv", str(tmp_path), "free")
+    with one_line(OSError, *words) as caught, atomic_path(target) as partial:
         partial.write_text("half")
         raise OSError(number, os.strerror(number))
-    one_line(caught, "no space left", "scores.csv", str(tmp_path), "free")
     assert caught.value.errno == number
     assert target.read_text() == "old"
     assert listing(tmp_path) == ["scores.csv"]
@@ -103,9 +103,8 @@ def test_csv_of_other_programs_is_read(tmp_path: Path):
 def test_what_is_no_table_names_the_file(tmp_path: Path, content, words, one_line: Callable):
     path = tmp_path / "train.csv"
     path.write_bytes(content)
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "train.csv", words):
         read_csv(path)
-    one_line(caught, "train.csv", words)
 
 
 def test_arrays_come_back_and_are_read_only(tmp_path: Path):
@@ -162,10 +161,9 @@ def test_the_array_writer_on_a_full_disk(tmp_path: Path, monkeypatch, one_line: 
     monkeypatch.setattr(files.os, "posix_fallocate", full, raising=False)
     save_array(tmp_path / "a.npy", np.zeros(2))
     with (
-        pytest.raises(OSError) as caught,
+        one_line(OSError, "no space left", "a.npy", "free"),
         array_writer(tmp_path / "a.npy", (3, 4), np.float32) as array,
     ):
         array[0] = 1
-    one_line(caught, "no space left", "a.npy", "free")
     assert np.load(tmp_path / "a.npy").shape == (2,)
     assert listing(tmp_path) == ["a.npy"]

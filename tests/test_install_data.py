@@ -64,9 +64,8 @@ def unchanged(repository: Path, one_line: Callable) -> Callable:
 
     def check(arguments: list, *words: str) -> None:
         before, pointer = directory_hash("data"), Path("data.dvc").read_bytes()
-        with pytest.raises(SystemExit) as stopped:
+        with one_line(SystemExit, *words):
             main([str(argument) for argument in arguments])
-        one_line(stopped, *words)
         assert directory_hash("data") == before
         assert Path("data.dvc").read_bytes() == pointer
         assert sorted(path.name for path in Path().glob(".data.*")) == []
@@ -109,17 +108,17 @@ def test_a_clone_without_the_images_says_the_two_ways(repository: Path, mine: Pa
     main([str(mine)])
     shutil.rmtree("data")
     shutil.rmtree(".dvc/cache")
-    with pytest.raises(SystemExit) as stopped:
+    with one_line(
+        SystemExit, "data.dvc", "dvc remote add --default", "dvc pull", "make data FROM="
+    ):
         main([])
-    one_line(stopped, "data.dvc", "dvc remote add --default", "dvc pull", "make data FROM=")
     assert not Path("data").exists()
 
 
 def test_a_download_without_git(tmp_path: Path, monkeypatch, one_line: Callable):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
+    with one_line(SystemExit, "ZIP", "git init"):
         main([])
-    one_line(stopped, "ZIP", "git init")
 
 
 @pytest.mark.parametrize(

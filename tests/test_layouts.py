@@ -42,9 +42,8 @@ def refused(one_line: Callable) -> Callable:
     """Return a check that a data set is refused in one line that holds some parts."""
 
     def check(root: Path, *parts: str) -> None:
-        with pytest.raises((ValueError, OSError)) as caught:
+        with one_line((ValueError, OSError), *parts):
             read_layout(root)
-        one_line(caught, *parts)
 
     return check
 

@@ -55,9 +55,8 @@ def test_p_values_count_held_out_normals_that_score_as_high(detector):
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x07" * 40])
 def test_what_is_no_detector_is_one_line(content, tmp_path, one_line):
     (tmp_path / "d.onnx").write_bytes(content)
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "d.onnx: no detector file"):
         Detector.load(tmp_path / "d.onnx")
-    one_line(caught, "d.onnx: no detector file")
     with pytest.raises(FileNotFoundError, match="no such file"):
         Detector.load(tmp_path / "none.onnx")
 
@@ -116,9 +115,8 @@ def test_an_engine_that_is_not_exact_is_refused(detector, case, monkeypatch, one
             return [patches, *rest]
 
     monkeypatch.setattr(module.onnxruntime, "InferenceSession", Engine)
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "detector.onnx", "not exact (self-test)"):
         Detector.load(case)
-    one_line(caught, "detector.onnx", "not exact (self-test)")
 
 
 def test_no_more_threads_than_cores(case):

@@ -191,9 +191,8 @@ def test_a_network_that_is_not_the_extractors_is_refused(tmp_path, one_line):
     values.flat[0] += np.abs(values).max()
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(model, tmp_path / "network.onnx")
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "network.onnx", "extractor's features"):
         write_detector(tmp_path / "d.onnx", tmp_path / "network.onnx", decision, **OF_NORMALS)
-    one_line(caught, "network.onnx", "extractor's features")
 
 
 @pytest.mark.parametrize(
@@ -205,9 +204,8 @@ def test_a_network_that_is_not_the_extractors_is_refused(tmp_path, one_line):
 )
 def test_too_many_neighbours_are_refused(changes, words, tmp_path, one_line):
     extractor = extractor_of("resnet10t", ["layer1"], Patch(), 64)
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, words):
         write(tmp_path / "d.onnx", extractor, extractor(pictures(2, 64, seed=0)), **changes)
-    one_line(caught, words)
 
 
 @pytest.mark.parametrize(
@@ -265,9 +263,8 @@ def test_equal_light_is_done_before_the_graph_and_not_in_it(tmp_path, one_line):
     assert all(
         np.array_equal(detector.pixels(p), own) for p, own in zip(paths, pixels, strict=True)
     )
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "image.brightness=90.5", "camera"):
         add_resizing(tmp_path / "camera.onnx", tmp_path / "d.onnx", (80, 80))
-    one_line(caught, "image.brightness=90.5", "camera")
 
 
 def test_writing_a_detector_needs_no_pytorch():

@@ -106,9 +106,8 @@ def test_one_differing_bit_stops_and_is_named(case, part, one_line):
     values = getattr(right, part).copy()
     last = (..., 3) if part == "folds" else (3, ...)
     values[last] = ~values[last] if part == "flags" else np.nextafter(values[last], np.inf)
-    with pytest.raises(ValueError) as caught:
+    with one_line(ValueError, "differs from the pipeline", ids[3]):
         check_detector(detector, ids, pictures, replace(right, **{part: values}))
-    one_line(caught, "differs from the pipeline", ids[3])
 
 
 def test_the_code_is_all_of_the_package(case, tmp_path, monkeypatch):

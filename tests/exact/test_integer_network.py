@@ -154,9 +154,8 @@ def test_a_network_that_could_exceed_the_bound_is_no_network(one_line):
     weight, none = np.full((1, 1100, 1, 1), 127, np.int8), np.zeros(1, np.int16)
     names = {"name": "wide", "sources": (PIXELS,), "target": "y"}
     conv = Conv(**names, weight=weight, bias=none, shift=none)
-    with pytest.raises(ValueError, match="wide") as caught:
+    with one_line(ValueError, "layer wide", "backbone.arithmetic: float32"):
         IntegerNetwork((conv,), (128, 128, 128), (Output("wide", "y", 0),))
-    one_line(caught, "layer wide", "backbone.arithmetic: float32")
 
 
 @pytest.mark.parametrize(("kernel", "spared"), [(1, 0), (3, 3)])
@@ -234,9 +233,8 @@ def test_whole_networks_equal_int64_and_resemble_float32(name):
 )
 def test_a_layer_without_integer_form_is_named(name, layer, part, one_line):
     model = timm.create_model(name, pretrained=False).eval()
-    with pytest.raises(ValueError, match=r"backbone\.arithmetic") as caught:
+    with one_line(ValueError, part, "set backbone.arithmetic: float32"):
         to_integer(model, [layer], images(2), mean=MEAN, std=STD)
-    one_line(caught, part, "set backbone.arithmetic: float32")
 
 
 def program_hash(network: IntegerNetwork) -> str:
