@@ -13,3 +13,10 @@ def test_headers_of_a_table_span_their_columns():
     assert '<th colspan="2">score</th>' in page
     assert '<th rowspan="2">fold 0</th>' in page
     assert "<th></th>" not in page
+
+
+def test_long_tables_are_folded():
+    short, long = (pd.DataFrame({"x": range(n)}).to_html() for n in (15, 16))
+    page = box_tables(clean(short + long))
+    assert page.count("<table") == 2 and page.count("<details>") == 1
+    assert "<summary>Table of 16 rows</summary>" in page

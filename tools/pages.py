@@ -31,6 +31,7 @@ TAGS = {
     *("strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul"),
 }
 ATTRIBUTES = {"*": ["class", "colspan", "rowspan"], "a": ["href"]}
+MOST_ROWS = 15  # of a table that stands open
 BOX = '<div class="wide" role="group" aria-label="Table" tabindex="0">'
 
 
@@ -52,9 +53,16 @@ def clean(html: str) -> str:
 
 
 def box_tables(html: str) -> str:
-    """Let wide tables scroll by themselves, also by keyboard; an empty header heads nothing."""
-    html = html.replace("<th></th>", "<td></td>").replace("</table>", "</table></div>")
-    return html.replace("<table", f"{BOX}<table")
+    """Let wide tables scroll by themselves, also by keyboard, and fold long ones."""
+
+    def boxed(match: re.Match) -> str:
+        n_rows, table = match[0].partition("<tbody")[2].count("<tr"), f"{BOX}{match[0]}</div>"
+        if n_rows <= MOST_ROWS:
+            return table
+        return f"<details><summary>Table of {n_rows} rows</summary>{table}</details>"
+
+    html = html.replace("<th></th>", "<td></td>")  # an empty header heads nothing
+    return re.sub(r"<table.*?</table>", boxed, html, flags=re.DOTALL)
 
 
 def set_markdown(source: str) -> str:
