@@ -145,6 +145,7 @@ def test_the_page_s_figures_are_the_run_s():
     less = 10 ** -cells["log10_rates"].astype(float)  # times below flags at random
     near, seeds, floats = less[less < 10], "every seed changed", "float32 for whole numbers"
     ext4 = "rows by position, ext4's listing"
+    aliased = "resized without antialiasing, test images only"
     rest = less.drop([*near.index, "rows by position, one file twice"])
     bits = [change["float32 scores"] for change in run["numerics"].values()]
     moved = {name: table["moved"].round(1) for name, table in (("cells", cells), ("real", real))}
@@ -177,7 +178,8 @@ def test_the_page_s_figures_are_the_run_s():
         f"{10 ** -cells['log10_information']['random weights']:.0f} times below luck",
         f"the unchanged run flags {real['flags']['unchanged']:.0f} of 100",
         f"Float32 moves {moved['real'][floats]:.0f} of these flags, other seeds and folds "
-        f"{moved['real'][seeds]:.0f}, ext4's listing {moved['real'][ext4]:.0f}",
+        f"{moved['real'][seeds]:.0f}, ext4's listing {moved['real'][ext4]:.0f}; test images "
+        f"resized without antialiasing move {moved['real'][aliased]:.0f}",
     ):
         assert claim in text, claim
     assert all(t[t["group"] == "numbers"]["moved"].max() <= 5 for t in (cells, real))
