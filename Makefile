@@ -16,17 +16,17 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 .DEFAULT_GOAL := repro
 
 repro: inputs
-	@start=$$(date +%s); dvc repro && $(PY) -m tools.result && \
+	@start=$$(date +%s); $(PY) -m tools.run_notebook && dvc repro && $(PY) -m tools.result && \
 		echo "$$(( $$(date +%s) - start )) s. Open artifacts/pages/index.html in a browser."
 
 experiments: $(READY)
-	@dvc exp show --only-changed --drop 'Created|State|Executor|ad$$|data|tools|notebooks|artifacts|studies'
+	@dvc exp show --only-changed --drop 'Created|Executor|ad$$|data|tools|notebooks|artifacts|studies'
 
 studies: repro
 	@for study in $(STUDIES); do dvc repro studies/$$study/dvc.yaml || failed=1; done; exit $$failed
 
 $(STUDIES): repro
-	@dvc repro studies/$@/dvc.yaml
+	@dvc repro studies/$@/dvc.yaml && echo "Done: see artifacts/notebooks/ and metrics/."
 
 publish: inputs
 	@$(PY) -m tools.pages reports --publish
@@ -49,7 +49,7 @@ data: $(READY)
 	@$(PY) -m tools.install_data "$(FROM)"
 
 # FROM: a folder of normal pictures. CAMERA: the file then takes that camera's own pixels.
-MADE = $(if $(FROM),artifacts/own/detector,artifacts/detector)
+MADE = $(if $(FROM),artifacts/own/$(notdir $(abspath $(FROM))),artifacts/detector)
 detector: $(READY)
 	@test -n "$(FROM)$(CAMERA)" || { echo "usage: make detector FROM=<folder of normal pictures> and/or CAMERA=1024x768"; exit 2; }
 	@test -z "$(FROM)" || $(PY) -m tools.make_detector "$(FROM)"

@@ -413,6 +413,8 @@ def ignored_patches(
     """
     if path is None:
         return np.zeros(grid, dtype=bool)
+    if not (root / path).is_file():
+        raise FileNotFoundError(f"image.ignore={path}: no such file")
     marked = np.asarray(rule.brought(mask_image(root / path, 0)[0], Image.Resampling.BOX)) > 0
     for axis, cells in enumerate(grid):
         starts = -(-np.arange(cells) * marked.shape[axis] // cells)

@@ -29,7 +29,11 @@ def mean_sd(scores: np.ndarray, k: float) -> float:
     return fmean(scores.tolist()) + k * stdev(scores.tolist())
 
 
-RULES: dict[str, Callable[..., float]] = {"max": largest, "quantile": quantile, "mean_sd": mean_sd}
+RULES: dict[str, Callable[..., float]] = {
+    "max": largest,
+    "quantile": quantile,
+    "mean_sd": mean_sd,
+}
 
 
 def _apply(rule: str, scores: np.ndarray) -> float:
@@ -51,7 +55,7 @@ def check_rule(rule: str) -> str:
         right = False
     if not right:
         raise ValueError(
-            f"{rule!r} is no rule; write max, quantile:Q with 0 < Q <= 1, or mean_sd:K"
+            f"{rule!r} is no rule; write {', '.join(RULES)}, with its number: quantile:0.99"
         )
     return rule
 

@@ -1,6 +1,6 @@
 """Make a detector file from a folder of normal pictures, in one command.
 
-Usage: python -m tools.make_detector FOLDER [OUTPUT.onnx]
+Usage: python -m tools.make_detector FOLDER [OUTPUT.onnx]    else artifacts/own/<folder>.onnx
 
 The settings are those of params.yaml. Prints what so many normals can promise; the held-out scores
 of the training pictures are in OUTPUT.csv, so that a person can look at the highest.
@@ -70,11 +70,13 @@ def main(arguments: list[str]) -> None:
     """Make the file and say what it can promise."""
     if len(arguments) not in (1, 2):
         raise SystemExit(__doc__)
-    output = Path(arguments[1] if len(arguments) == 2 else "artifacts/own/detector.onnx")
+    folder = Path(arguments[0])
+    own = Path("artifacts/own") / f"{folder.resolve().name}.onnx"
+    output = Path(arguments[1]) if len(arguments) == 2 else own
     try:
         params = read_params(read_yaml(SETTINGS))
         set_determinism(params.seed, params.runtime.threads)
-        held = make(Path(arguments[0]), output, params)
+        held = make(folder, output, params)
     except (ValueError, OSError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from None
     write_table(output.with_suffix(".csv"), held)

@@ -19,9 +19,9 @@ from latex2mathml.converter import convert
 from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from ad.files import write_text
+from ad.files import read_json, write_text
 
-NOTEBOOKS = Path("artifacts/notebooks")
+NOTEBOOKS, REPORTS = Path("artifacts/notebooks"), Path("reports")
 PIPELINE = ("01_features", "02_coreset", "03_threshold", "04_evaluate", "05_detector")
 TEMPLATE = Path(__file__).with_name("template")
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])", re.DOTALL)
@@ -112,11 +112,13 @@ def front_page(publish: bool) -> nbformat.NotebookNode:
 
 def pages_of(publish: bool) -> dict[str, nbformat.NotebookNode]:
     """Return the pages by name, in the order in which they lead to each other."""
-    found = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if not p.stem.endswith(".failed")]
-    names = [path.stem for path in found if publish or path.stem in PIPELINE]
+    found = [*REPORTS.glob("*.ipynb")] if publish else []  # those that were not run here stay
+    found = {path.stem: path for path in [*found, *NOTEBOOKS.glob("*.ipynb")]}
     pages = {"index": front_page(publish)}
-    for name in names:
-        pages[name] = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    for name in sorted(found):
+        if name.endswith(".failed") or not (publish or name in PIPELINE):
+            continue
+        pages[name] = nbformat.read(found[name], as_version=4)
         if not publish:
             pages[name].cells = [
                 cell
@@ -140,8 +142,11 @@ def save_wall(path: Path) -> None:
 def main(folder: Path, *, publish: bool) -> None:
     """Write every page, and the files that they show."""
     pages, exporter = pages_of(publish), PageExporter()
-    note = "Pictures of solar cells: ELPV data set, CC BY-NC-SA 4.0 (Buerhop-Lutz et al. 2018; "
-    note += "Deitsch et al. 2019, 2021). " if publish else "Of the images' owners. "
+    data = read_json(Path("artifacts/features.json"))["data"]
+    if publish and not data["name"].startswith("ELPV"):
+        raise SystemExit("error: published pages are about the default cells, and data/ is another")
+    source = f"{data['name']}, {data['licence']} ({data['attribution']})"
+    note = f"Pictures: {source if data['attribution'] else 'of their owners'}."
     style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
     for name, page in pages.items():
         about = {"name": name, "title": title_of(page, name), "pages": list(pages), "style": style}
@@ -152,7 +157,8 @@ def main(folder: Path, *, publish: bool) -> None:
     save_wall(folder / "wall.png")
     if publish:
         for name in pages.keys() - {"index", "glossary"}:
-            shutil.copyfile(NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.ipynb")
+            if (NOTEBOOKS / f"{name}.ipynb").is_file():
+                shutil.copyfile(NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.ipynb")
         shutil.copyfile("artifacts/submission.csv", folder / "submission.csv")
     print(f"Open {folder}/index.html in a browser.")
 

@@ -25,7 +25,10 @@ def decisions(text: str) -> dict[str, str]:
 def main() -> None:
     """Print a line a figure, beside the committed one where it differs."""
     now = json.loads(Path("metrics/evaluate.json").read_text(encoding="utf-8"))
-    before = json.loads(committed("metrics/evaluate.json") or "{}")
+    flags = decisions(Path("metrics/scores.csv").read_text(encoding="utf-8"))
+    kept = decisions(committed("metrics/scores.csv"))
+    same = flags.keys() == kept.keys()  # else the figures are of other images
+    before = json.loads(committed("metrics/evaluate.json") or "{}") if same else {}
     lines = []
     for key, name in (("f1", "F1"), ("image_auroc", "image AUROC")):
         if key in now:
@@ -34,10 +37,11 @@ def main() -> None:
                 f"{name} {now[key]:.3f} (95 % {now[f'{key}_low']:.3f} to "
                 f"{now[f'{key}_high']:.3f}{old})"
             )
-    flags = decisions(Path("metrics/scores.csv").read_text(encoding="utf-8"))
-    kept = decisions(committed("metrics/scores.csv"))
-    lines.append(f"{now['n_flagged']} of {len(flags)} images flagged")
-    if flags.keys() == kept.keys():
+    old = before.get("threshold", now["threshold"])
+    words = f", committed: {old:,.6g}" if old != now["threshold"] else ""
+    lines.append(f"threshold {now['threshold']:,.6g}{words}")
+    lines.append(f"{now['n_flagged']} of {len(flags)} test images flagged")
+    if same:
         turned = sum(flags[name] != kept[name] for name in flags)
         lines.append(f"{turned} changed sides against the committed run")
     print("; ".join(lines), flush=True)

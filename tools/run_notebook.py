@@ -1,6 +1,7 @@
 """Run one notebook as a DVC stage and write it so that equal runs give equal bytes.
 
 Usage: python -m tools.run_notebook NOTEBOOK OUTPUT
+       python -m tools.run_notebook    checks params.yaml, also settings that no stage reads
 
 The notebook's parameters are sections of ``params.yaml``: of the one beside the notebook first, if
 it is there, then of the repository's. A wrong value stops before anything heavy is imported.
@@ -38,8 +39,6 @@ def settings_for(notebook: Path) -> dict[str, object]:
     try:
         read_params(common)
     except ValueError as error:
-        # A new time of change: git sees a value that 'dvc exp run -S' wrote within the same second.
-        SETTINGS.touch()
         raise SystemExit(f"error: {SETTINGS}: {error}") from None
     own = read_yaml(notebook.with_name("params.yaml")) if notebook.parent != Path() else {}
     return common | own
@@ -140,9 +139,10 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, object]) -> No
             config=config,
         )
     except papermill.PapermillExecutionError as error:
+        above = Path(os.path.relpath(Path(), notebook.parent)).as_posix()
+        words = " ".join(error.evalue.split()).replace(f"{above}/", "")  # as seen from the root
         raise SystemExit(
-            f"{notebook}: {error.ename}: {' '.join(error.evalue.split())} "
-            f"(the notebook as far as it came: {executed})"
+            f"{notebook}: {error.ename}: {words} (the notebook as far as it came: {executed})"
         ) from None
     except RuntimeError as error:  # the kernel's process is gone
         raise SystemExit(
@@ -168,7 +168,21 @@ def main(notebook: Path, output: Path) -> None:
     executed.unlink()
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
+def command(arguments: list[str]) -> None:
+    """Check params.yaml, and run a notebook where one is named."""
+    if len(arguments) not in (0, 2):
         raise SystemExit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        if arguments:
+            main(*map(Path, arguments))
+        else:
+            settings_for(SETTINGS)
+    except BaseException:
+        # A new time of change: git sees a value that 'dvc exp run -S' wrote within the same second.
+        if SETTINGS.exists():
+            SETTINGS.touch()
+        raise
+
+
+if __name__ == "__main__":
+    command(sys.argv[1:])

@@ -39,6 +39,7 @@ from ad.evaluation import score_table, summarise
 from ad.extraction import extract_features, make_extractor
 from ad.files import load_array, read_json, save_array, write_json
 from ad.images import ignored_patches
+from ad.layouts import detect_layout
 from ad.params import Params, Section, Text, read_params
 from ad.protocol import run_protocol
 from ad.scan import scan
@@ -199,7 +200,9 @@ def main() -> None:
             for path in (given.grid, Path("params.yaml"))
         )
         grid = read_params(grid, Grid)
-        list(grid.rows(base))  # a wrong setting stops before workers start
+        list(grid.rows(base))  # a wrong setting, or folder, stops before workers start
+        for folder in grid.folders:
+            detect_layout(folder)
         with connect(given.cluster) as client:
             table = sweep(grid, base, client, given.output)
     except (ValueError, OSError, RuntimeError, yaml.YAMLError) as error:

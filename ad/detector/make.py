@@ -205,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", options.camera):
             raise ValueError(f"{options.camera}: a camera's size is written 1024x768")
         add_resizing(options.output, options.detector, tuple(map(int, options.camera.split("x"))))
+        print(options.output)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

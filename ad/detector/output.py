@@ -52,7 +52,9 @@ def json_line(row: Row) -> str:
 def in_words(row: Row) -> str:
     """Write a line of the table."""
     if "error" in row:
-        return TABLE.format(row["decision"], "", "", "", "", "", shown(row["error"]))
+        reason, name = str(row["error"]), str(row["id"])
+        words = reason if reason.startswith(name) else f"{name}: {reason}"
+        return TABLE.format(row["decision"], "", "", "", "", "", shown(words))
     regions = row["regions"]
     box = "{},{} to {},{}".format(*regions[0]["box"]) if regions else ""
     return TABLE.format(
@@ -103,6 +105,9 @@ class Outputs:
         self.table, self.report = table, report
         self.inspected, self.notable, self.page_at = 0, [], -math.inf
         if report is not None:
+            page = report / "index.html"
+            if page.is_file() and b"<title>Inspection</title>" not in page.read_bytes():
+                raise ValueError(f"{page}: not a page of this command; name another --report")
             self.sheet = open_alone(report / "results.csv")
             os.ftruncate(self.sheet, 0)
             # Spreadsheets take UTF-8 for what it is by its mark alone.

@@ -193,7 +193,7 @@ def compare_values(one: Mapping, two: Mapping) -> Answer:
     words = f"{len(odd)} of {len(names)}"
     if largest < np.inf:
         words += f" by up to {largest:.2g}"
-    if largest > ROUNDED and len(one) == len(two):
+    if ROUNDED < largest != 1 and len(one) == len(two):  # flags, 0 and 1, say nothing by it
         ranked = zip(*(sorted(each.values(), key=_size) for each in (one, two)), strict=True)
         if all(_distance(*pair) <= ROUNDED for pair in ranked):
             words += ", the same values elsewhere (joined by position?)"
