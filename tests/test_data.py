@@ -69,7 +69,8 @@ def test_the_table_of_cells():
     # The runs' last cells, counted by hand in labels.csv.
     ends = [59, 359, 539, 899, 1613, 2143, 2215, 2395, 2443, 2623]
     assert table.groupby("run")["cell"].max().tolist() == ends
-    assert all(Path(p).name == f"cell{c + 1:04d}.png" for p, c in zip(table["path"], table["cell"]))  # noqa: B905
+    names = [f"cell{cell + 1:04d}.png" for cell in table["cell"]]
+    assert [Path(path).name for path in table["path"]] == names
 
 
 def test_the_default_split_is_the_one_written_down():

@@ -112,8 +112,8 @@ def front_page(publish: bool) -> nbformat.NotebookNode:
 
 def pages_of(publish: bool) -> dict[str, nbformat.NotebookNode]:
     """Return the pages by name, in the order in which they lead to each other."""
-    found = [*REPORTS.glob("*.ipynb")] if publish else []  # those that were not run here stay
-    found = {path.stem: path for path in [*found, *NOTEBOOKS.glob("*.ipynb")]}
+    folders = (REPORTS, NOTEBOOKS) if publish else (NOTEBOOKS,)  # what was not run here stays
+    found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
     pages = {"index": front_page(publish)}
     for name in sorted(found):
         if name.endswith(".failed") or not (publish or name in PIPELINE):
