@@ -200,6 +200,16 @@ def test_what_labels_cannot_give_is_left_out(kind: str, tmp_path: Path, monkeypa
 # Parameters
 
 
+def test_a_study_depends_on_its_code_and_not_on_the_folder_that_its_lock_lies_in():
+    for path in sorted((ROOT / "studies").glob("*/dvc.yaml")):
+        (stage,) = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].values()
+        folder = path.parent.relative_to(ROOT)
+        code = [p for p in path.parent.iterdir() if p.suffix in (".py", ".ipynb")]
+        code = {f"{folder.as_posix()}/{p.name}" for p in code if p.stat().st_size}
+        assert code - {f"{folder.as_posix()}/__main__.py"} <= set(stage["deps"])
+        assert folder.as_posix() not in stage["deps"]
+
+
 def test_nothing_chooses_by_the_locked_set():
     """Its features are extracted beside the others; only a page made at the end reads them."""
     readers = set()
