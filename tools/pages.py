@@ -31,7 +31,7 @@ TAGS = {
     *("strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul"),
 }
 ATTRIBUTES = {"*": ["class", "colspan", "rowspan"], "a": ["href"]}
-MOST_ROWS = 15  # of a table that stands open
+MOST_ROWS = 12  # of a table that stands open
 BOX = '<div class="wide" role="group" aria-label="Table" tabindex="0">'
 
 
